@@ -1,0 +1,1 @@
+"""Modelyard: a RESTful model-management server."""

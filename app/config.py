@@ -1,0 +1,266 @@
+"""Settings as data: name, environment variable, default and help, read from the environment once.
+
+``Settings.from_environment`` is called at a process's start; everything else gets the frozen
+object handed over. ``SETTINGS`` is what ``modelyard doctor`` and the reference pages print.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+SERVICES = ("access", "datasets", "models", "training", "predictions")
+
+
+class SettingsError(Exception):
+    """A setting that can't be used; the message names its variable."""
+
+
+def _size(text: str) -> int:
+    units = {"k": 10**3, "m": 10**6, "g": 10**9}
+    number, unit = (text[:-1], text[-1].lower()) if text[-1:].lower() in units else (text, "")
+    return int(float(number) * units.get(unit, 1))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _switch(text: str) -> bool:
+    if text.lower() in {"1", "true", "yes", "on"}:
+        return True
+    if text.lower() in {"0", "false", "no", "off", ""}:
+        return False
+    raise ValueError("say true or false")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One thing that can be set: ``default`` is text, as it would stand in the environment."""
+
+    name: str
+    env: str
+    default: str
+    help: str
+    parse: Callable[[str], Any] = str
+    secret: bool = False
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("home", "MODELYARD_HOME", ".", "Folder that holds all that the server writes.", Path),
+    Setting("host", "MODELYARD_HOST", "127.0.0.1", "Address to listen on."),
+    Setting("port", "MODELYARD_PORT", "8080", "Port to listen on.", int),
+    Setting(
+        "services",
+        "MODELYARD_SERVICES",
+        ",".join(SERVICES),
+        "Services that this process serves.",
+        _names,
+    ),
+    Setting(
+        "database_url",
+        "MODELYARD_DATABASE_URL",
+        "",
+        "Database of all services that have none of their own; empty: SQLite in the home. "
+        "`MODELYARD_<SERVICE>_DATABASE_URL` gives one service its own.",
+        secret=True,
+    ),
+    Setting(
+        "store_url",
+        "MODELYARD_STORE_URL",
+        "",
+        "Artifact store: `file:///dir`, `s3://bucket/prefix`; empty: `models_store/` in the home.",
+    ),
+    Setting(
+        "admin_key",
+        "MODELYARD_ADMIN_KEY",
+        "",
+        "An admin key `myk_<8>_<43>` that every process recognises; empty: made at first start.",
+        secret=True,
+    ),
+    Setting(
+        "secret",
+        "MODELYARD_SECRET",
+        "",
+        "Secret shared by all hosts, at least 32 characters; several, comma-separated: the first "
+        "signs, all verify. Empty: made in `instance/`.",
+        secret=True,
+    ),
+    Setting(
+        "hosts",
+        "MODELYARD_HOSTS",
+        "localhost,127.0.0.1,[::1]",
+        "Host names that requests may address; `*` allows any.",
+        _names,
+    ),
+    Setting(
+        "proxy",
+        "MODELYARD_PROXY",
+        "0",
+        "How many trusted reverse proxies stand in front (X-Forwarded-*).",
+        int,
+    ),
+    Setting("threads", "MODELYARD_THREADS", "64", "Requests served at once.", int),
+    Setting("workers", "MODELYARD_WORKERS", "1", "Worker processes of `serve`.", int),
+    Setting("slots", "MODELYARD_SLOTS", "1", "Jobs that a worker process runs at once.", int),
+    Setting(
+        "fit_threads", "MODELYARD_FIT_THREADS", "0", "Threads of a fit; 0: cores / slots.", int
+    ),
+    Setting("max_json", "MODELYARD_MAX_JSON", "16M", "Largest JSON body, bytes.", _size),
+    Setting("max_upload", "MODELYARD_MAX_UPLOAD", "20G", "Largest upload as sent, bytes.", _size),
+    Setting(
+        "max_expanded",
+        "MODELYARD_MAX_EXPANDED",
+        "100G",
+        "Largest upload after decompression, bytes.",
+        _size,
+    ),
+    Setting("max_columns", "MODELYARD_MAX_COLUMNS", "5000", "Most columns of a dataset.", int),
+    Setting("max_line", "MODELYARD_MAX_LINE", "16M", "Longest line of a dataset, bytes.", _size),
+    Setting("max_rows", "MODELYARD_MAX_ROWS", "10000", "Most rows of one prediction.", int),
+    Setting(
+        "upload_slots", "MODELYARD_UPLOAD_SLOTS", "24", "Uploads taken at once; more: 503.", int
+    ),
+    Setting(
+        "stream_slots",
+        "MODELYARD_STREAM_SLOTS",
+        "16",
+        "Event streams and waits open at once; more: 503.",
+        int,
+    ),
+    Setting(
+        "ingest_memory", "MODELYARD_INGEST_MEMORY", "256M", "Memory of one ingest, bytes.", _size
+    ),
+    Setting(
+        "model_cache", "MODELYARD_MODEL_CACHE", "512M", "Loaded models of a process, bytes.", _size
+    ),
+    Setting(
+        "max_wall_seconds", "MODELYARD_MAX_WALL_SECONDS", "86400", "Longest run, seconds.", float
+    ),
+    Setting(
+        "max_memory", "MODELYARD_MAX_MEMORY", "64G", "Largest memory limit of a run, bytes.", _size
+    ),
+    Setting(
+        "max_queued", "MODELYARD_MAX_QUEUED", "1000", "Most queued runs of a project; 429.", int
+    ),
+    Setting(
+        "lease_seconds", "MODELYARD_LEASE_SECONDS", "6", "A worker silent so long is dead.", float
+    ),
+    Setting(
+        "idempotency_hours",
+        "MODELYARD_IDEMPOTENCY_HOURS",
+        "24",
+        "How long an Idempotency-Key is remembered.",
+        float,
+    ),
+    Setting("log_level", "MODELYARD_LOG_LEVEL", "info", "debug, info, warning or error."),
+    Setting("log_json", "MODELYARD_LOG_JSON", "true", "Logs as JSON lines; else as text.", _switch),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of one process, parsed. See ``SETTINGS`` for what each one means."""
+
+    home: Path
+    host: str
+    port: int
+    services: tuple[str, ...]
+    database_url: str = field(repr=False)
+    store_url: str
+    admin_key: str = field(repr=False)
+    secret: str = field(repr=False)
+    hosts: tuple[str, ...]
+    proxy: int
+    threads: int
+    workers: int
+    slots: int
+    fit_threads: int
+    max_json: int
+    max_upload: int
+    max_expanded: int
+    max_columns: int
+    max_line: int
+    max_rows: int
+    upload_slots: int
+    stream_slots: int
+    ingest_memory: int
+    model_cache: int
+    max_wall_seconds: float
+    max_memory: int
+    max_queued: int
+    lease_seconds: float
+    idempotency_hours: float
+    log_level: str
+    log_json: bool
+    own_database_urls: Mapping[str, str] = field(default_factory=dict, repr=False)
+    peer_urls: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_environment(
+        cls, environment: Mapping[str, str] | None = None, **given: Any
+    ) -> "Settings":
+        """Read the environment; ``given`` (a command line's options) wins unless it is None.
+
+        Raises SettingsError naming the variable that can't be used.
+        """
+        environment = os.environ if environment is None else environment
+        values: dict[str, Any] = {}
+        for setting in SETTINGS:
+            text = environment.get(setting.env, setting.default)
+            try:
+                values[setting.name] = setting.parse(text)
+            except ValueError as error:
+                raise SettingsError(f"{setting.env}: {text!r} can't be used: {error}") from error
+        values |= {name: value for name, value in given.items() if value is not None}
+        values["home"] = Path(values["home"]).resolve()
+        unknown = sorted(set(values["services"]) - set(SERVICES))
+        if unknown:
+            raise SettingsError(f"MODELYARD_SERVICES: no such service: {', '.join(unknown)}")
+        return cls(
+            **values,
+            own_database_urls=_per_service(environment, "_DATABASE_URL"),
+            peer_urls=_per_service(environment, "_URL"),
+        )
+
+    @property
+    def instance(self) -> Path:
+        """Where the database, the secret and the work folders lie (mode 0700)."""
+        return self.home / "instance"
+
+    def database_url_of(self, service: str) -> str:
+        """The SQLAlchemy URL of a service's database."""
+        default = self.database_url or f"sqlite:///{self.instance / 'modelyard.db'}"
+        return self.own_database_urls.get(service, default)
+
+    def store(self) -> str:
+        """The URL of the artifact store."""
+        return self.store_url or f"file://{self.home / 'models_store'}"
+
+    def with_(self, **changes: Any) -> "Settings":
+        """A copy with some values changed."""
+        return replace(self, **changes)
+
+    def environment(self) -> dict[str, str]:
+        """The variables that give a child process these very settings."""
+        told: dict[str, str] = {}
+        for setting in SETTINGS:
+            value = getattr(self, setting.name)
+            told[setting.env] = ",".join(value) if isinstance(value, tuple) else str(value)
+        for service, url in self.own_database_urls.items():
+            told[f"MODELYARD_{service.upper()}_DATABASE_URL"] = url
+        for service, url in self.peer_urls.items():
+            told[f"MODELYARD_{service.upper()}_URL"] = url
+        return told
+
+
+def _per_service(environment: Mapping[str, str], suffix: str) -> dict[str, str]:
+    names = {service: f"MODELYARD_{service.upper()}{suffix}" for service in SERVICES}
+    return {service: environment[name] for service, name in names.items() if environment.get(name)}
+
+
+if {setting.name for setting in SETTINGS} != {
+    item.name for item in fields(Settings) if item.name not in {"own_database_urls", "peer_urls"}
+}:
+    raise SettingsError("SETTINGS and Settings name different things")

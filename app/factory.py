@@ -1,0 +1,106 @@
+"""``create_app``: the Flask app of the services that the settings name."""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from flask import Flask
+from flask.json.provider import DefaultJSONProvider
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from app.access.resources import blp as access_blueprint
+from app.config import Settings
+from app.kernel.gate import Gate
+from app.kernel.health import Health, health_blueprint
+from app.kernel.http import Api
+from app.kernel.problems import register_problems
+from app.kernel.spec_pages import register_documents
+from app.wiring import Wiring
+
+TITLE = "Modelyard"
+
+
+class Json(DefaultJSONProvider):
+    """Compact, in the order of the schema, never escaped."""
+
+    sort_keys = False
+    ensure_ascii = False
+    compact = True
+
+
+def own_version() -> str:
+    """The version of the installed package, or that of a checkout."""
+    try:
+        return version("modelyard")
+    except PackageNotFoundError:
+        return "0.1.0"
+
+
+def create_app(settings: Settings | None = None, wiring: Wiring | None = None) -> Flask:
+    """Build the app. Raises TypeError when a route has neither a scope nor a public mark."""
+    settings = settings or Settings.from_environment()
+    wiring = wiring or Wiring(settings)
+    app = Flask("app", static_folder=None)
+    app.json = Json(app)
+    app.config |= {
+        "API_TITLE": TITLE,
+        "API_VERSION": own_version(),
+        "OPENAPI_VERSION": "3.1.0",
+        "API_SPEC_OPTIONS": _spec_options(),
+        "MAX_CONTENT_LENGTH": settings.max_json,
+        "TRUSTED_HOSTS": None if "*" in settings.hosts else list(settings.hosts),
+    }
+    if settings.proxy:
+        _trust_proxies(app, settings.proxy)
+    api = Api(app)
+    register_problems(app)
+    health = Health(checks=_checks(wiring))
+    api.register_blueprint(health_blueprint(health, wiring.registry))
+    _register_services(app, api, wiring)
+    app.extensions |= {"wiring": wiring, "health": health, "stream_slots": wiring.stream_slots}
+    documents = register_documents(app, api)
+    Gate(api.operations, wiring.authenticator, wiring.denials, wiring.registry).register(app)
+    api.check(app, documents)
+    wiring.app = lambda: app.wsgi_app
+    return app
+
+
+def _register_services(app: Flask, api: Api, wiring: Wiring) -> None:
+    served = wiring.settings.services
+    app.extensions["idempotency"] = {name: wiring.idempotency(name) for name in served}
+    if "access" in served:
+        app.extensions["access"] = wiring.access
+        api.register_blueprint(access_blueprint)
+
+
+def _checks(wiring: Wiring) -> dict[str, Any]:
+    databases = wiring.databases()
+    names = [f"database-{number}" for number in range(1, len(databases) + 1)]
+    checks = {
+        name if len(databases) > 1 else "database": database.ping
+        for name, database in zip(names, databases, strict=True)
+    }
+    return {**checks, "store": wiring.store.check}
+
+
+def _trust_proxies(app: Flask, count: int) -> None:
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]
+
+
+def _spec_options() -> dict[str, Any]:
+    return {
+        "info": {
+            "description": "Send a table, ask for a model, get predictions.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "components": {
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key, `myk_..`",
+                }
+            }
+        },
+        "security": [{"key": []}],
+    }

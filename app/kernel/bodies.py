@@ -1,0 +1,173 @@
+"""JSON bodies, read strictly, and webargs' parser on top of them.
+
+Refused as malformed (400): what isn't JSON in UTF-8, NaN and infinities, a key twice in an object,
+more than 100 levels, a body cut short. Refused at their place (422): integers past 64 bits, NUL,
+lone surrogates; each of them is accepted by one database or client and breaks another.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+
+from flask import Request, g
+from marshmallow import RAISE, Schema, ValidationError
+from webargs.flaskparser import FlaskParser
+
+from app.kernel.errors import FieldError, Invalid, Malformed, TooLarge, UnsupportedMediaType
+
+MOST_LEVELS = 100
+_MOST_LISTED = 100
+_CODES = {
+    "Missing data for required field.": "required",
+    "Unknown field.": "unknown_field",
+    "Field may not be null.": "null",
+}
+_JSON_TYPES = ("application/json", "application/merge-patch+json")
+
+
+def read_body(request: Request, limit: int) -> bytes:
+    """The whole body; raises TooLarge past ``limit`` bytes, Malformed when it was cut short.
+
+    A server hands over what it got before the client vanished as if that were all of it.
+    """
+    promised = request.content_length
+    if promised is not None and promised > limit:
+        raise TooLarge(f"A JSON body may have {limit} bytes", extra={"limit": limit})
+    body = request.stream.read(limit + 1)
+    if len(body) > limit:
+        raise TooLarge(f"A JSON body may have {limit} bytes", extra={"limit": limit})
+    if promised is not None and len(body) != promised:
+        raise Malformed("The body ended before its Content-Length")
+    return body
+
+
+def decode_json(body: bytes) -> Any:
+    """The value of a JSON text; raises Malformed or Invalid as the module says."""
+    try:
+        value = json.loads(
+            body.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_constant=_constant,
+            parse_int=_integer,
+        )
+    except UnicodeDecodeError as error:
+        raise Malformed("The body is not UTF-8") from error
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise Malformed(f"The body is not JSON: {error.msg} at {where}") from error
+    except RecursionError as error:
+        raise Malformed(f"The body is nested deeper than {MOST_LEVELS} levels") from error
+    faults = list(_faults(value, "", 0))
+    if faults:
+        raise Invalid("The body holds values that can't be kept", errors=faults[:_MOST_LISTED])
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise Malformed(f"The key {twice[:100]!r} stands twice in one object")
+    return found
+
+
+def _constant(name: str) -> NoReturn:
+    raise Malformed(f"{name} is not JSON")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 4000:
+        raise Malformed("A number has more than 4,000 digits")
+    return int(digits)
+
+
+def _faults(value: Any, pointer: str, level: int) -> Iterator[FieldError]:
+    if level > MOST_LEVELS:
+        raise Malformed(f"The body is nested deeper than {MOST_LEVELS} levels")
+    if isinstance(value, str):
+        yield from _text_faults(value, pointer)
+    elif isinstance(value, dict):
+        for key, member in value.items():
+            yield from _text_faults(key, pointer)
+            yield from _faults(member, f"{pointer}/{escape(key)}", level + 1)
+    elif isinstance(value, list):
+        for index, member in enumerate(value):
+            yield from _faults(member, f"{pointer}/{index}", level + 1)
+    elif isinstance(value, float):
+        if value in (float("inf"), float("-inf")):
+            yield FieldError(pointer, "out_of_range", "The number is too large")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        yield FieldError(pointer, "out_of_range", "The integer does not fit into 64 bits")
+
+
+def _text_faults(text: str, pointer: str) -> Iterator[FieldError]:
+    if "\0" in text:
+        yield FieldError(pointer, "invalid_text", "NUL can't be kept")
+    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+        yield FieldError(pointer, "invalid_text", "A lone surrogate is not text")
+
+
+def escape(part: str) -> str:
+    """One reference token of a JSON pointer (RFC 6901), without what can't be written."""
+    return part.replace("~", "~0").replace("/", "~1").encode("utf-8", "replace").decode()
+
+
+def field_errors(messages: Any, pointer: str = "") -> Iterator[FieldError]:
+    """marshmallow's nested messages, flat, each with its JSON pointer."""
+    if isinstance(messages, Mapping):
+        for key, nested in messages.items():
+            # `_schema` is the object itself; key and value are how Dict tells its halves apart.
+            here = key in ("_schema", "key", "value") and not isinstance(key, int)
+            yield from field_errors(nested, pointer if here else f"{pointer}/{escape(str(key))}")
+    elif isinstance(messages, list | tuple):
+        for message in messages:
+            yield from field_errors(message, pointer)
+    else:
+        yield FieldError(pointer, _CODES.get(str(messages), "invalid"), str(messages))
+
+
+class StrictParser(FlaskParser):
+    """webargs' parser, with our way to read JSON and to refuse."""
+
+    DEFAULT_UNKNOWN_BY_LOCATION = {  # noqa: RUF012 (webargs' way)
+        **FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION,
+        "query": RAISE,
+    }
+
+    def load_json(self, req: Request, schema: Schema) -> Any:
+        """The strictly decoded body; raises UnsupportedMediaType for another content type."""
+        if req.mimetype not in _JSON_TYPES:
+            raise UnsupportedMediaType(
+                "Send application/json", extra={"accepted": ["application/json"]}
+            )
+        # Kept for the fingerprint of an Idempotency-Key: the stream can be read once only.
+        g.body = read_body(req, req.max_content_length or 2**24)
+        value = decode_json(g.body)
+        if not isinstance(value, dict):
+            raise Invalid.at("", "invalid", "The body must be a JSON object")
+        return value
+
+    def handle_error(
+        self,
+        error: ValidationError,
+        req: Request,
+        schema: Schema,
+        *,
+        error_status_code: int | None,
+        error_headers: Mapping[str, str] | None,
+    ) -> NoReturn:
+        """Raise Invalid with a pointer for each message."""
+        messages = error.normalized_messages()
+        raise Invalid("The request is not valid", errors=list(_located(messages))[:_MOST_LISTED])
+
+
+def _located(messages: Mapping[str, Any]) -> Iterator[FieldError]:
+    for location, nested in messages.items():
+        for found in field_errors(nested):
+            if location != "query":
+                yield found
+                continue
+            name = found.pointer.lstrip("/").split("/")[0]
+            code = "unknown_parameter" if found.code == "unknown_field" else found.code
+            yield FieldError(f"?{name}", code, found.detail, found.allowed)

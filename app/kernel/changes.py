@@ -1,0 +1,128 @@
+"""How a service changes something: rows, event, audit and idempotent answer in one transaction.
+
+::
+
+    with self.changes.begin(call) as change:
+        row = change.session.scalar(select(Dataset).where(..).with_for_update())
+        change.guard(row)                                  # If-Match, atomically
+        row.description = description
+        change.record("dataset.updated", row.subject, {"name": row.name})
+        change.answer(row)                                 # the answer that a retry will get
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Protocol
+
+from sqlalchemy import String
+from sqlalchemy.orm import Mapped, Session, declared_attr, mapped_column
+
+from app.kernel.audit import AuditRow
+from app.kernel.auth import Call
+from app.kernel.errors import PreconditionFailed
+from app.kernel.events import Event, append
+from app.kernel.sql import Database, UtcDateTime, new_id, utc_now
+
+
+class ResourceRow:
+    """Mixin for a table whose rows are resources: owned by a project, with an ETag.
+
+    SQLAlchemy counts ``row_version`` up with each update and refuses to update a row that somebody
+    else has changed. A subclass says its ``subject``, the path below the API's prefix.
+    """
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    project: Mapped[str] = mapped_column(String(63), index=True)
+    row_version: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now, onupdate=utc_now)
+
+    @declared_attr.directive
+    @classmethod
+    def __mapper_args__(cls) -> dict[str, Any]:
+        return {"version_id_col": cls.row_version}
+
+    @property
+    def subject(self) -> str:
+        """The path of the resource below the API's prefix."""
+        raise NotImplementedError
+
+    @property
+    def etag(self) -> str:
+        """Changes with each update, and differs for a later thing of the same name."""
+        return f"{self.id[-12:]}-{self.row_version}"
+
+
+class Tagged(Protocol):
+    """What If-Match can be checked against."""
+
+    @property
+    def etag(self) -> str:
+        """The current tag."""
+
+
+class Change:
+    """One transaction of one caller."""
+
+    def __init__(self, session: Session, call: Call, service: str) -> None:
+        self.session = session
+        self.call = call
+        self._service = service
+
+    def guard(self, row: Tagged) -> None:
+        """Raise PreconditionFailed unless If-Match, where sent, names the row's present version.
+
+        The row must be read ``with_for_update()`` in this transaction, else the check isn't atomic.
+        """
+        wanted = self.call.if_match
+        if wanted is not None and "*" not in wanted and row.etag not in wanted:
+            raise PreconditionFailed("The resource has changed since that version")
+
+    def record(self, type_: str, subject: str, data: Mapping[str, Any] | None = None) -> None:
+        """Write the event and the audit row of what this transaction does."""
+        self.session.flush()
+        append(
+            self.session,
+            Event(
+                source=self._service,
+                project=self.call.project,
+                type=type_,
+                subject=subject,
+                data=dict(data or {}),
+                request_id=self.call.request_id,
+            ),
+        )
+        self.session.add(
+            AuditRow(
+                project=self.call.project,
+                key_id=self.call.key_id,
+                peer=self.call.peer,
+                address=self.call.address,
+                request_id=self.call.request_id,
+                action=type_,
+                subject=subject,
+                outcome="done",
+                detail=dict(data) if data else None,
+            )
+        )
+
+    def answer(self, result: Any) -> None:
+        """Store the answer under the caller's Idempotency-Key, where there is one."""
+        if self.call.reservation is not None:
+            self.session.flush()
+            self.call.reservation.complete(self.session, result)
+
+
+class Changes:
+    """Begins the changes of one service in its database."""
+
+    def __init__(self, database: Database, service: str) -> None:
+        self.database = database
+        self._service = service
+
+    @contextmanager
+    def begin(self, call: Call) -> Iterator[Change]:
+        """One transaction; committed on return, rolled back when the block raises."""
+        with self.database.write() as session:
+            yield Change(session, call, self._service)

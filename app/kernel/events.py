@@ -1,0 +1,162 @@
+"""The outbox: every change leaves an event, written in the change's own transaction.
+
+An event is a CloudEvent. Its position is the order of the commits, without gaps that could fill
+later: a writer takes a lock before it draws a position and holds it until it commits, so a reader
+that has seen position n will never find n-1 afterwards.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from heapq import merge
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Integer, String, delete, func, select, text
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from app.kernel.errors import Invalid
+from app.kernel.sql import Database, KernelBase, UtcDateTime, new_id, utc_now
+
+_BIG = BigInteger().with_variant(Integer, "sqlite")
+_POLL_SECONDS = 0.05
+
+
+class Event(KernelBase):
+    """One thing that happened, kept in the order of the commits."""
+
+    __tablename__ = "kernel_events"
+
+    position: Mapped[int] = mapped_column(_BIG, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(36), default=new_id)
+    source: Mapped[str] = mapped_column(String(32))
+    project: Mapped[str] = mapped_column(String(63))
+    type: Mapped[str] = mapped_column(String(64))
+    subject: Mapped[str] = mapped_column(String(400))
+    data: Mapped[dict[str, Any]] = mapped_column(JSON)
+    request_id: Mapped[str] = mapped_column(String(128))
+    time: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
+
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+
+def append(session: Session, event: Event) -> None:
+    """Write an event in the session's transaction, in commit order."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('kernel_events', 0))"))
+    session.add(event)
+
+
+class EventLog:
+    """The outboxes of one or several databases, read as one by position.
+
+    A position is text: a number where there is one database, else numbers joined by dots, one for
+    each database in the order of ``databases``. A client hands it back as it came.
+    """
+
+    def __init__(self, databases: Sequence[Database]) -> None:
+        self._databases = list(dict.fromkeys(databases))
+
+    def read(
+        self,
+        after: str | None,
+        *,
+        project: str | None,
+        limit: int = 100,
+        wait: float = 0.0,
+        source: str | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> tuple[list[Event], str]:
+        """Events after a position and the position to go on from; waits up to ``wait`` seconds.
+
+        ``project=None`` reads all projects (peers only). Raises Invalid for a foreign position.
+        """
+        seen = self._parse(after)
+        until = time.monotonic() + wait
+        while True:
+            found, positions = self._read_once(seen, project, source, limit)
+            if found or time.monotonic() >= until or stopped():
+                return found, ".".join(map(str, positions))
+            seen = positions
+            time.sleep(_POLL_SECONDS)
+
+    def head(self) -> str:
+        """The position after everything written so far."""
+        return ".".join(str(_head(database)) for database in self._databases)
+
+    def forget(self, before: datetime) -> int:
+        """Drop events older than a time; the count of them."""
+        dropped = 0
+        for database in self._databases:
+            with database.write() as session:
+                done = session.execute(delete(Event).where(Event.time < before))
+                dropped += getattr(done, "rowcount", 0)
+        return dropped
+
+    def _parse(self, after: str | None) -> list[int]:
+        if not after:
+            return [0] * len(self._databases)
+        parts = after.split(".")
+        if len(parts) != len(self._databases) or not all(
+            part.isascii() and part.isdigit() and len(part) <= 18 for part in parts
+        ):
+            raise Invalid.at("?after", "invalid_position", "Not a position of this log")
+        return [int(part) for part in parts]
+
+    def _read_once(
+        self, seen: list[int], project: str | None, source: str | None, limit: int
+    ) -> tuple[list[Event], list[int]]:
+        batches = [
+            _after(database, position, project, source, limit)
+            for database, position in zip(self._databases, seen, strict=True)
+        ]
+        # merge() takes from the fronts only: each database's own order stands, whatever its clock.
+        merged = list(
+            merge(
+                *([(event, i) for event in events] for i, (events, _) in enumerate(batches)),
+                key=lambda pair: pair[0].time,
+            )
+        )
+        if len(merged) <= limit:
+            return [event for event, _ in merged], [end for _, end in batches]
+        positions = list(seen)
+        for event, index in merged[:limit]:
+            positions[index] = event.position
+        return [event for event, _ in merged[:limit]], positions
+
+
+def _head(database: Database) -> int:
+    with database.read() as session:
+        return session.scalar(select(func.max(Event.position))) or 0
+
+
+def _after(
+    database: Database, position: int, project: str | None, source: str | None, limit: int
+) -> tuple[list[Event], int]:
+    """A database's next events, and how far the look went (past others' events, too)."""
+    query = select(Event).where(Event.position > position).order_by(Event.position).limit(limit)
+    if project is not None:
+        query = query.where(Event.project == project)
+    if source is not None:
+        query = query.where(Event.source == source)
+    with database.read() as session:
+        head = session.scalar(select(func.max(Event.position))) or 0
+        events = list(session.scalars(query))
+    if len(events) == limit:
+        return events, events[-1].position
+    return events, max([position, head, *(event.position for event in events)])
+
+
+def cloud_event(event: Event) -> dict[str, Any]:
+    """An event in the form of CloudEvents 1.0 (JSON)."""
+    return {
+        "specversion": "1.0",
+        "id": event.id,
+        "source": f"/{event.source}",
+        "type": f"modelyard.{event.type}",
+        "subject": event.subject,
+        "time": event.time.isoformat().replace("+00:00", "Z"),
+        "datacontenttype": "application/json",
+        "data": event.data,
+        "project": event.project,
+        "requestid": event.request_id,
+    }

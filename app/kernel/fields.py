@@ -1,0 +1,133 @@
+"""marshmallow, strict: what a client sends is taken as it is, never bent into shape."""
+
+from typing import Any
+
+from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields
+from marshmallow.validate import Length, Regexp
+
+NAME_PATTERN = "[a-z0-9][a-z0-9._-]{0,62}"
+_LARGEST = 2**63
+
+
+class Input(Schema):
+    """Base of what clients send: an unknown field is an error."""
+
+    class Meta:
+        """An unknown field is an error."""
+
+        unknown = RAISE
+
+
+class Output(Schema):
+    """Base of what we send: documented as open, so that new fields break no client."""
+
+    class Meta:
+        """Clients must bear fields that they don't know."""
+
+        unknown = EXCLUDE
+
+
+class Integer(fields.Integer):
+    """A JSON integer of 64 bits: no string, no boolean, no 1.0."""
+
+    default_error_messages = {"range": "Must fit into 64 bits."}  # noqa: RUF012 (marshmallow's way)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.make_error("invalid")
+        if not -_LARGEST <= value < _LARGEST:
+            raise self.make_error("range")
+        return value
+
+
+class Float(fields.Float):
+    """A finite JSON number: no string, no boolean."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.make_error("invalid")
+        try:
+            return super()._deserialize(value, attr, data, **kwargs)
+        except OverflowError as error:
+            raise self.make_error("too_large") from error
+
+
+class Boolean(fields.Boolean):
+    """A JSON boolean: no "true", no 1."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid")
+        return value
+
+
+class QueryInteger(fields.Integer):
+    """An integer of a query string, of 64 bits and in plain digits."""
+
+    default_error_messages = {"range": "Must fit into 64 bits."}  # noqa: RUF012 (marshmallow's way)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        text = str(value)
+        digits = text.removeprefix("-")
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 19):
+            raise self.make_error("invalid")
+        number = int(text)
+        if not -_LARGEST <= number < _LARGEST:
+            raise self.make_error("range")
+        return number
+
+
+class Name(fields.String):
+    """The name of a resource: lower case, digits, dot, underscore, hyphen; 63 at most."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        pattern = Regexp(
+            f"^{NAME_PATTERN}\\Z",
+            error="Use 1 to 63 of a-z 0-9 . _ - and begin with a letter or digit.",
+        )
+        kwargs.setdefault("validate", pattern)
+        super().__init__(**kwargs)
+
+
+class UtcTime(fields.AwareDateTime):
+    """RFC 3339 with an offset in, UTC with a Z out."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(format="iso", **kwargs)
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
+        text = super()._serialize(value, attr, obj, **kwargs)
+        return text.replace("+00:00", "Z") if isinstance(text, str) else text
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if not isinstance(value, str):
+            raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE)
+        try:
+            # A query string's `+00:00` arrives as ` 00:00`.
+            return super()._deserialize(value.replace(" ", "+"), attr, data, **kwargs)
+        except OverflowError as error:
+            raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE) from error
+
+
+class Tags(fields.Dict):
+    """Up to 50 labels, text to text."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            keys=fields.String(validate=Length(min=1, max=63)),
+            values=fields.String(validate=Length(max=255)),
+            validate=_at_most_fifty,
+            **kwargs,
+        )
+
+
+def _at_most_fifty(tags: dict[str, str]) -> None:
+    if len(tags) > 50:
+        raise ValidationError("At most 50 tags.")
+
+
+Object = fields.Dict
+String = fields.String
+Nested = fields.Nested
+List = fields.List
+Raw = fields.Raw

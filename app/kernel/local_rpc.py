@@ -1,0 +1,156 @@
+"""Questions to a neighbour process of the same host, over a Unix socket.
+
+A message is msgpack in a length-prefixed frame (``multiprocessing.connection`` frames it; nothing
+is ever pickled). A question is ``[method, arguments]``; the answers are any number of
+``["chunk", bytes]``, then one ``["ok", value]`` or ``["error", {..}]``. Each connection carries one
+question at a time and has a thread of its own at the server. Whoever may open the socket may ask,
+so it lies in a folder of mode 0700.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from multiprocessing.connection import Client as open_connection  # noqa: N813 (a function by its nature)
+from multiprocessing.connection import Connection, Listener
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import msgspec
+import structlog
+
+from app.kernel import errors
+from app.kernel.errors import DeadlineExceeded, ServiceError, Unavailable
+
+Handler = Callable[[dict[str, Any]], Any]
+log = structlog.get_logger("local_rpc")
+
+
+class Server:
+    """Answers questions by name. A handler returns a value, or an iterator of byte chunks."""
+
+    def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
+        path.unlink(missing_ok=True)
+        self._handlers = handlers
+        self._path = path
+        self._listener = Listener(str(path), family="AF_UNIX", backlog=128)
+        self._stopped = False
+
+    def run(self) -> None:
+        """Serve until ``stop``."""
+        while not self._stopped:
+            try:
+                connection = self._listener.accept()
+            except OSError:
+                if self._stopped:
+                    return
+                raise
+            threading.Thread(target=self._converse, args=(connection,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Take no more connections; the open ones end with the process."""
+        self._stopped = True
+        with contextlib.suppress(OSError):
+            open_connection(str(self._path), family="AF_UNIX").close()
+        self._listener.close()
+
+    def _converse(self, connection: Connection) -> None:
+        with connection, contextlib.suppress(EOFError, OSError):
+            while True:
+                method, arguments = msgspec.msgpack.decode(connection.recv_bytes())
+                self._answer(connection, method, arguments)
+
+    def _answer(self, connection: Connection, method: str, arguments: dict[str, Any]) -> None:
+        try:
+            value = self._handlers[method](arguments)
+            if isinstance(value, Iterator):
+                for chunk in value:
+                    _send(connection, ["chunk", chunk])
+                value = None
+            answer = ["ok", value]
+        except ServiceError as error:
+            answer = ["error", error.as_dict()]
+        except (OSError, EOFError):
+            raise
+        except Exception:  # The door of the process: told to the caller as our fault.
+            log.exception("handler_failed", method=method)
+            answer = ["error", {"code": ServiceError.code, "detail": f"{method} failed"}]
+        _send(connection, answer)
+
+
+class Client:
+    """Asks the server at a socket; connections are kept and used by one thread at a time."""
+
+    def __init__(self, path: Callable[[], Path], name: str) -> None:
+        self._path = path
+        self._name = name
+        self._idle: SimpleQueue[Connection] = SimpleQueue()
+
+    def ask(self, method: str, arguments: dict[str, Any], *, seconds: float) -> Any:
+        """The answer to a question.
+
+        Raises the handler's ServiceError, DeadlineExceeded when it takes longer, Unavailable when
+        the process is not there or dies meanwhile.
+        """
+        for kind, value in self._converse(method, arguments, seconds):
+            if kind == "ok":
+                return value
+        raise Unavailable(f"The {self._name} process ended its answer early", retry_after=1)
+
+    def stream(self, method: str, arguments: dict[str, Any], *, seconds: float) -> Iterator[bytes]:
+        """The chunks of an answer; ``seconds`` is the longest wait for the next one."""
+        for kind, value in self._converse(method, arguments, seconds):
+            if kind == "chunk":
+                yield value
+
+    def _converse(
+        self, method: str, arguments: dict[str, Any], seconds: float
+    ) -> Iterator[tuple[str, Any]]:
+        connection: Connection | None = self._open(method, arguments)
+        reusable = False
+        try:
+            while connection is not None:
+                if not connection.poll(seconds):
+                    raise DeadlineExceeded(f"The {self._name} process took too long")
+                kind, value = msgspec.msgpack.decode(connection.recv_bytes())
+                if kind == "error":
+                    reusable = True
+                    raise errors.told(value)
+                if kind == "ok":
+                    # Free for the next one before the value is handed over and used.
+                    self._idle.put(connection)
+                    connection = None
+                    yield kind, value
+                    return
+                yield kind, value
+        except (OSError, EOFError) as error:
+            raise Unavailable(f"The {self._name} process has gone", retry_after=1) from error
+        finally:
+            if connection is not None:
+                if reusable:
+                    self._idle.put(connection)
+                else:
+                    connection.close()
+
+    def _open(self, method: str, arguments: dict[str, Any]) -> Connection:
+        question = msgspec.msgpack.encode([method, arguments])
+        with contextlib.suppress(Empty):
+            while True:
+                connection = self._idle.get_nowait()
+                try:
+                    connection.send_bytes(question)
+                except OSError:
+                    # Left over from a process that has been restarted since.
+                    connection.close()
+                else:
+                    return connection
+        try:
+            connection = open_connection(str(self._path()), family="AF_UNIX")
+            connection.send_bytes(question)
+        except OSError as error:
+            raise Unavailable(f"The {self._name} process is not there", retry_after=1) from error
+        return connection
+
+
+def _send(connection: Connection, message: list[Any]) -> None:
+    connection.send_bytes(msgspec.msgpack.encode(message))

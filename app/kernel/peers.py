@@ -1,0 +1,118 @@
+"""The REST client by which one service asks another.
+
+In one process the peer's app is called through httpx's WSGI transport, apart by its base URL: the
+contract is the same. Each call carries a short-lived token that names the service, the project and
+the one scope that it needs, the caller's request id and its traceparent. A peer is never called
+inside an open transaction: it may need the very lock that the transaction holds.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from wsgiref.types import WSGIApplication
+
+import httpx
+
+from app.kernel import errors
+from app.kernel.auth import Call, make_peer_token
+from app.kernel.errors import ServiceError, Unavailable
+from app.kernel.signing import KeyRing
+from app.kernel.sql import in_transaction
+
+PREFIX = "/api/v1"
+_SECONDS = 10.0
+_TOKEN_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A peer's answer: the status, its JSON and its headers."""
+
+    status: int
+    json: Any
+    headers: Mapping[str, str]
+
+
+class Peer:
+    """One service as seen from another."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        caller: str,
+        keys: KeyRing,
+        base_url: str | None = None,
+        app: Callable[[], WSGIApplication] | None = None,
+    ) -> None:
+        if (base_url is None) == (app is None):
+            raise ValueError("a peer has a base URL or an app")
+        self.name = name
+        self._caller = caller
+        self._keys = keys
+        self._app = app
+        self._base_url = base_url or "http://localhost"
+        self._client: httpx.Client | None = None
+
+    def ask(
+        self,
+        call: Call,
+        method: str,
+        path: str,
+        *,
+        scope: str,
+        json: Any = None,
+        params: Mapping[str, Any] | None = None,
+        seconds: float = _SECONDS,
+    ) -> Reply:
+        """Ask the peer in the caller's project; ``path`` lies below the API's prefix.
+
+        Raises the error that the peer answered, Unavailable where it can't be reached in time.
+        """
+        if in_transaction():
+            raise RuntimeError("a peer must not be asked inside a transaction")
+        token = make_peer_token(
+            self._keys,
+            service=self._caller,
+            project=call.project,
+            scopes=frozenset({scope}),
+            lifetime=_TOKEN_SECONDS,
+        )
+        headers = {"Authorization": f"Bearer {token}", "X-Request-Id": call.request_id}
+        if call.traceparent:
+            headers["traceparent"] = call.traceparent
+        try:
+            response = self._connect().request(
+                method,
+                PREFIX + path,
+                json=json,
+                params=dict(params or {}),
+                headers=headers,
+                timeout=seconds,
+            )
+        except httpx.HTTPError as error:
+            raise Unavailable(f"The service {self.name} can't be reached") from error
+        if response.status_code >= 400:
+            raise self._refusal(response)
+        content = response.json() if response.content else None
+        return Reply(response.status_code, content, response.headers)
+
+    def _connect(self) -> httpx.Client:
+        if self._client is None:
+            transport = httpx.WSGITransport(self._app()) if self._app else None
+            self._client = httpx.Client(base_url=self._base_url, transport=transport)
+        return self._client
+
+    def _refusal(self, response: httpx.Response) -> ServiceError:
+        """The error that the peer meant; what is its or our own fault becomes Unavailable."""
+        try:
+            problem = response.json()
+            code = problem["type"].removeprefix("/problems/")
+        except (ValueError, KeyError, TypeError):
+            problem, code = {}, ""
+        known = {"type", "title", "status", "detail", "instance", "request_id", "retryable"}
+        extra = {name: value for name, value in problem.items() if name not in known | {"errors"}}
+        error = errors.told({**problem, "code": code, "extra": extra})
+        if error.status >= 500 or error.status in (401, 403):
+            return Unavailable(f"The service {self.name} can't answer right now")
+        return error

@@ -1,0 +1,236 @@
+"""One ``Database`` for SQLite and Postgres that behaves the same on both.
+
+A write is one transaction: it begins by taking the write lock on SQLite (``BEGIN IMMEDIATE``, so
+that a read can't turn into a lock error halfway), commits when the block returns and rolls back
+when it raises. On Postgres the same code runs at READ COMMITTED, where reading a row and writing
+it back loses updates: lock the row with ``with_for_update()`` (SQLite ignores it) or compare and
+set with ``UPDATE .. WHERE row_version = :seen``.
+
+Times are aware UTC datetimes, ids are UUIDv7 in their text form.
+"""
+
+import os
+import secrets
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    DateTime,
+    Dialect,
+    Engine,
+    MetaData,
+    TypeDecorator,
+    create_engine,
+    event,
+    text,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.orm.exc import StaleDataError
+
+from app.kernel.errors import PreconditionFailed, StorageFull, Unavailable
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class KernelBase(DeclarativeBase):
+    """The tables that every database of Modelyard has once: jobs, events, audit, idempotency."""
+
+    metadata = MetaData(naming_convention=NAMING)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC datetime, also on SQLite, which keeps no zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a naive time: nobody could tell what it means."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive datetime has no place in a table")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give SQLite's naive values their zone back."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def utc_now() -> datetime:
+    """The current time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+class _IdSource:
+    """UUIDv7 with a counter, so that the ids of one process sort in the order they were made."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+
+    def next(self) -> str:
+        # 48 bits of milliseconds and 12 bits of their fraction, never the same twice.
+        with self._lock:
+            ticks = max(time.time_ns() * 4096 // 1_000_000, self._last + 1)
+            self._last = ticks
+        milliseconds, fraction = divmod(ticks, 4096)
+        number = milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | secrets.randbits(62)
+        return str(uuid.UUID(int=number))
+
+
+_OPEN = threading.local()
+
+
+def in_transaction() -> bool:
+    """Whether this thread is inside a ``write``."""
+    return getattr(_OPEN, "depth", 0) > 0
+
+
+_IDS = _IdSource()
+os.register_at_fork(after_in_child=lambda: globals().update(_IDS=_IdSource()))
+
+
+def new_id() -> str:
+    """A UUIDv7 (RFC 9562) as text; later ids of one process sort after earlier ones."""
+    return _IDS.next()
+
+
+class Database:
+    """A database by its SQLAlchemy URL, with one way to read and one way to write."""
+
+    def __init__(self, url: str, *, lock_timeout: float = 20.0, pool_size: int = 16) -> None:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        self.url = parsed
+        self.dialect = parsed.get_backend_name()
+        self.lock_timeout = lock_timeout
+        self._writer: Engine | None = None
+        if self.dialect == "sqlite":
+            self.engine = self._sqlite(pool_size, immediate=False)
+            self._writer = self._sqlite(pool_size, immediate=True)
+        else:
+            self.engine = self._postgres(pool_size)
+
+    def _sqlite(self, pool_size: int, *, immediate: bool) -> Engine:
+        if self.url.database in (None, "", ":memory:"):
+            raise ValueError("SQLite needs a file: a database in memory is one per connection")
+        Path(str(self.url.database)).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        engine = create_engine(
+            self.url,
+            pool_size=pool_size,
+            max_overflow=64,
+            connect_args={"timeout": self.lock_timeout, "check_same_thread": False},
+        )
+
+        @event.listens_for(engine, "connect")
+        def configure(connection: Any, _record: Any) -> None:
+            # The driver would begin by itself, deferred; we say when and how.
+            connection.isolation_level = None
+            cursor = connection.cursor()
+            cursor.execute(f"PRAGMA busy_timeout={int(self.lock_timeout * 1000)}")
+            cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.execute("PRAGMA synchronous=FULL")
+            cursor.execute("PRAGMA foreign_keys=ON")
+            cursor.close()
+
+        @event.listens_for(engine, "begin")
+        def begin(connection: Any) -> None:
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+        return engine
+
+    def _postgres(self, pool_size: int) -> Engine:
+        timeout = int(self.lock_timeout * 1000)
+        return create_engine(
+            self.url,
+            pool_size=pool_size,
+            max_overflow=64,
+            pool_pre_ping=True,
+            pool_timeout=self.lock_timeout,
+            connect_args={
+                "connect_timeout": 5,
+                "options": f"-c timezone=UTC -c lock_timeout={timeout}",
+            },
+        )
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session in one transaction: committed on return, rolled back when the block raises.
+
+        Raises Unavailable when the database can't be reached or its lock can't be had in time,
+        StorageFull when it has no room, PreconditionFailed when a row changed under the block.
+        """
+        _OPEN.depth = getattr(_OPEN, "depth", 0) + 1
+        try:
+            engine = self._writer or self.engine
+            with _translated(), Session(engine, expire_on_commit=False) as session:
+                session.begin()
+                yield session
+                session.commit()
+        finally:
+            _OPEN.depth -= 1
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session for reading: one snapshot on SQLite, and nothing is ever committed."""
+        with _translated(), Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def exclusive(self, name: str) -> Iterator[Session]:
+        """A write that waits for all others of the same name, on any host (migrations)."""
+        with self.write() as session:
+            if self.dialect == "postgresql":
+                lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+                session.execute(lock, {"name": name})
+            yield session
+
+    def ping(self) -> None:
+        """Raises Unavailable when the database doesn't answer."""
+        with self.read() as session:
+            session.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self.engine.dispose()
+        if self._writer is not None:
+            self._writer.dispose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Say what happened to the database in words that a client may hear."""
+    try:
+        yield
+    except StaleDataError as error:
+        raise PreconditionFailed("The resource was changed meanwhile") from error
+    except IntegrityError:
+        raise
+    except OperationalError as error:
+        if "full" in str(error.orig) or "No space" in str(error.orig):
+            raise StorageFull("The database has no space left") from error
+        raise Unavailable("The database can't be used right now", retry_after=2) from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise Unavailable("The database connection was lost", retry_after=2) from error
+        raise
+    except PoolTimeoutError as error:
+        raise Unavailable("The database is overloaded", retry_after=2) from error
