@@ -9,11 +9,15 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app.access.resources import blp as access_blueprint
 from app.config import Settings
+from app.datasets.resources import blp as datasets_blueprint
 from app.kernel.gate import Gate
 from app.kernel.health import Health, health_blueprint
 from app.kernel.http import Api
 from app.kernel.problems import register_problems
 from app.kernel.spec_pages import register_documents
+from app.models.resources import blp as models_blueprint
+from app.predictions.batch_resources import blp as predictions_blueprint
+from app.training.resources import blp as training_blueprint
 from app.wiring import Wiring
 
 TITLE = "Modelyard"
@@ -70,6 +74,18 @@ def _register_services(app: Flask, api: Api, wiring: Wiring) -> None:
     if "access" in served:
         app.extensions["access"] = wiring.access
         api.register_blueprint(access_blueprint)
+    if "datasets" in served:
+        app.extensions["datasets"] = wiring.datasets
+        api.register_blueprint(datasets_blueprint)
+    if "models" in served:
+        app.extensions |= {"models": wiring.models, "models_intake": wiring.models_intake}
+        api.register_blueprint(models_blueprint)
+    if "training" in served:
+        app.extensions["training"] = wiring.training
+        api.register_blueprint(training_blueprint)
+    if "predictions" in served:
+        app.extensions |= {"predictions": wiring.predictions, "batches": wiring.batches}
+        api.register_blueprint(predictions_blueprint)
 
 
 def _checks(wiring: Wiring) -> dict[str, Any]:

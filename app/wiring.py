@@ -3,24 +3,47 @@
 import contextlib
 import os
 import secrets
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
+from pathlib import Path
 from wsgiref.types import WSGIApplication
 
 from prometheus_client import CollectorRegistry
 
 from app.access.service import Access, KeyLookup
 from app.config import Settings, SettingsError
+from app.datasets.ingest_request import IngestLimits
+from app.datasets.peers import PeerReferrer as DatasetsReferrer
+from app.datasets.process_client import IngestClient
+from app.datasets.service import DatasetsService
+from app.datasets.uploads import Intake as DatasetsIntake
 from app.kernel.artifacts import ArtifactStore, open_store
 from app.kernel.audit import Denials
 from app.kernel.auth import Authenticator
 from app.kernel.idempotency import IdempotencyStore
+from app.kernel.jobs import JobQueue
+from app.kernel.local_rpc import Client as LocalClient
 from app.kernel.peers import Peer
+from app.kernel.receiving import Intake
 from app.kernel.signing import KeyRing
 from app.kernel.slots import Slots
 from app.kernel.sql import Database
+from app.models.imports import MOST_SKOPS_BYTES
+from app.models.peers import PeerReferrer
+from app.models.service import Models
+from app.predictions.artifacts import ArtifactReader
+from app.predictions.batches import BatchPredictions
+from app.predictions.directory import Directory
+from app.predictions.engine import Engine, ModelCache
+from app.predictions.peers import DatasetsPeer as PredictionsDatasetsPeer
+from app.predictions.peers import ModelsPeer as PredictionsModelsPeer
+from app.predictions.scorer_client import ScorerClient
+from app.predictions.service import Predictions
+from app.training.peers import DatasetsPeer as TrainingDatasetsPeer
+from app.training.service import RunBounds, TrainingRuns
 
 _NO_APP = "no app has been made in this process"
 
@@ -70,6 +93,11 @@ class Wiring:
         """Places for those who wait."""
         return Slots(self.settings.stream_slots, "event streams and waits")
 
+    @cached_property
+    def upload_slots(self) -> Slots:
+        """Places for those who send files."""
+        return Slots(self.settings.upload_slots, "uploads")
+
     def database(self, service: str) -> Database:
         """A service's database; services with one URL share one object."""
         url = self.settings.database_url_of(service)
@@ -80,6 +108,14 @@ class Wiring:
     def databases(self) -> list[Database]:
         """Every database of the services served here, each once."""
         return list(dict.fromkeys(self.database(service) for service in self.settings.services))
+
+    def socket(self, role: str) -> Path:
+        """The Unix socket of a neighbour process, in the folder that ``instance/sockets`` names.
+
+        The folder is a short one among the temporary files: a Unix socket's path has 104 bytes at
+        most, and homes can be deep.
+        """
+        return Path((self.settings.instance / "sockets").read_text().strip()) / role
 
     def idempotency(self, service: str) -> IdempotencyStore:
         """The Idempotency-Keys of a service."""
@@ -129,7 +165,124 @@ class Wiring:
             environment_admin=self.settings.admin_key,
         )
 
+    def jobs(self, service: str) -> JobQueue:
+        """The queue in a service's database; services with one database share it."""
+        return JobQueue(self.database(service))
+
+    @cached_property
+    def fit_threads(self) -> int:
+        """Threads of one fit."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return self.settings.fit_threads or max(1, (cores or 1) // self.settings.slots)
+
+    @cached_property
+    def datasets(self) -> DatasetsService:
+        """Datasets and their versions."""
+        settings = self.settings
+        return DatasetsService(
+            self.database("datasets"),
+            self.ring,
+            self.store,
+            ingest=IngestClient(LocalClient(lambda: self.socket("ingest"), "ingest")),
+            jobs=self.jobs("datasets"),
+            referrers=[
+                DatasetsReferrer(self.peer("datasets", name))
+                for name in ("training", "models", "predictions")
+            ],
+            intake=DatasetsIntake(
+                self.upload_slots,
+                settings.instance / "work" / "uploads",
+                settings.max_upload,
+                IngestLimits(
+                    max_columns=settings.max_columns,
+                    max_line_bytes=settings.max_line,
+                    max_expanded_bytes=settings.max_expanded,
+                ),
+            ),
+            downloads=Slots(settings.stream_slots, "downloads"),
+            most_queued=settings.max_queued,
+        )
+
+    @cached_property
+    def models(self) -> Models:
+        """Models, their versions and aliases."""
+        training = PeerReferrer(self.peer("models", "training"), whole_models_only=True)
+        return Models(
+            self.database("models"),
+            self.ring,
+            self.store,
+            jobs=self.jobs("models"),
+            referrers=[training, PeerReferrer(self.peer("models", "predictions"))],
+        )
+
+    @cached_property
+    def models_intake(self) -> Intake:
+        """Where clients' skops files are taken in."""
+        work = self.settings.instance / "work" / "imports"
+        return Intake(self.upload_slots, work, min(self.settings.max_upload, MOST_SKOPS_BYTES))
+
+    @cached_property
+    def training(self) -> TrainingRuns:
+        """Training runs."""
+        return TrainingRuns(
+            self.database("training"),
+            self.ring,
+            self.jobs("training"),
+            TrainingDatasetsPeer(self.peer("training", "datasets")),
+            RunBounds(
+                max_wall_seconds=self.settings.max_wall_seconds,
+                max_memory=self.settings.max_memory,
+                max_queued=self.settings.max_queued,
+                threads=self.fit_threads,
+            ),
+        )
+
+    @cached_property
+    def directory(self) -> Directory:
+        """Which version a model reference means."""
+        models = PredictionsModelsPeer(
+            self.peer("predictions", "models"), self.peer("predictions", "access")
+        )
+        return Directory(self.database("predictions"), models)
+
+    @cached_property
+    def artifact_reader(self) -> ArtifactReader:
+        """What opens versions' artifacts for scoring."""
+        return ArtifactReader(self.store, self.ring)
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """Predictions of single rows."""
+        cache = ModelCache(self.artifact_reader.open, self.settings.model_cache, self.registry)
+        scorer = ScorerClient(LocalClient(lambda: self.socket("scorer"), "scorer"))
+        return Predictions(
+            self.database("predictions"),
+            self.ring,
+            self.directory,
+            Engine(cache, scorer, self.registry),
+            self.settings.max_rows,
+        )
+
+    @cached_property
+    def batches(self) -> BatchPredictions:
+        """Predictions over whole datasets."""
+        return BatchPredictions(
+            self.database("predictions"),
+            self.ring,
+            self.jobs("predictions"),
+            self.directory,
+            PredictionsDatasetsPeer(self.peer("predictions", "datasets")),
+            self.store,
+        )
+
+    def start_following(self) -> None:
+        """Keep the directory true, in a thread of its own."""
+        if "predictions" in self.settings.services:
+            threading.Thread(target=self.directory.follow, daemon=True, name="follower").start()
+
     def close(self) -> None:
-        """Give all connections back."""
+        """Stop following, and give all connections back."""
+        if "directory" in self.__dict__:
+            self.directory.stop()
         for database in self._databases.values():
             database.close()

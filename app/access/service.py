@@ -251,6 +251,8 @@ class Access:
         """Events of the caller's project; of all projects for a peer that asks for them all."""
         everything = call.peer is not None and call.project == EVERY_PROJECT
         project = None if everything else call.project
+        if after == "latest":
+            return [], self.events.head()
         return self.events.read(after, project=project, limit=limit, wait=wait, source=source)
 
 

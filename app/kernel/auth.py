@@ -62,10 +62,10 @@ class Call:
     traceparent: str | None = None
     reservation: Reservation | None = field(default=None, compare=False, repr=False)
 
-    def require(self, scope: str) -> None:
-        """Raise Forbidden unless the caller holds the scope."""
-        if scope not in self.scopes:
-            raise Forbidden(f"This needs the scope {scope}", extra={"scope": scope})
+    def require(self, *any_of: str) -> None:
+        """Raise Forbidden unless the caller holds the scope, or one of several."""
+        if self.scopes.isdisjoint(any_of):
+            raise Forbidden(f"This needs the scope {any_of[0]}", extra={"scope": any_of[0]})
 
 
 class KeyDirectory(Protocol):
@@ -161,16 +161,20 @@ def read_peer_token(keys: KeyRing, token: str) -> Principal:
 
 @dataclass(frozen=True)
 class Access:
-    """What a route asks of its caller: a scope, or nothing (``public``)."""
+    """What a route asks of its caller: a scope, one of several, or nothing (``public``)."""
 
-    scope: str | None
+    scopes: tuple[str, ...]
 
 
-def secured(scope: str) -> Callable[[View], View]:
-    """Mark a view with the scope it needs. A route without a mark stops the app from starting."""
+def secured(scope: str, *others: str) -> Callable[[View], View]:
+    """Mark a view with the scope it needs; with several, any one of them lets the caller in.
+
+    The first is the one that clients are told of. A route without a mark stops the app from
+    starting.
+    """
 
     def mark(view: View) -> View:
-        view.access = Access(scope)  # type: ignore[attr-defined]
+        view.access = Access((scope, *others))  # type: ignore[attr-defined]
         return view
 
     return mark
@@ -178,5 +182,5 @@ def secured(scope: str) -> Callable[[View], View]:
 
 def public(view: View) -> View:
     """Mark a view as open to anybody, on purpose."""
-    view.access = Access(None)  # type: ignore[attr-defined]
+    view.access = Access(())  # type: ignore[attr-defined]
     return view

@@ -7,7 +7,7 @@ lone surrogates; each of them is accepted by one database or client and breaks a
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from flask import Request, g
 from marshmallow import RAISE, Schema, ValidationError
@@ -22,7 +22,7 @@ _CODES = {
     "Unknown field.": "unknown_field",
     "Field may not be null.": "null",
 }
-_JSON_TYPES = ("application/json", "application/merge-patch+json")
+JSON_TYPES = ("application/json", "application/merge-patch+json")
 
 
 def read_body(request: Request, limit: int) -> bytes:
@@ -39,6 +39,19 @@ def read_body(request: Request, limit: int) -> bytes:
     if promised is not None and len(body) != promised:
         raise Malformed("The body ended before its Content-Length")
     return body
+
+
+def json_body(request: Request) -> bytes:
+    """The body of this request, read once: the fingerprint of an Idempotency-Key needs it, too."""
+    if "body" not in g:
+        g.body = read_body(request, request.max_content_length or 2**24)
+    return cast("bytes", g.body)
+
+
+def _has_no_body(request: Request) -> bool:
+    return not (
+        request.content_type or request.content_length or "Transfer-Encoding" in request.headers
+    )
 
 
 def decode_json(body: bytes) -> Any:
@@ -137,13 +150,14 @@ class StrictParser(FlaskParser):
 
     def load_json(self, req: Request, schema: Schema) -> Any:
         """The strictly decoded body; raises UnsupportedMediaType for another content type."""
-        if req.mimetype not in _JSON_TYPES:
+        if getattr(schema, "body_optional", False) and _has_no_body(req):
+            g.body = b""
+            return {}
+        if req.mimetype not in JSON_TYPES:
             raise UnsupportedMediaType(
                 "Send application/json", extra={"accepted": ["application/json"]}
             )
-        # Kept for the fingerprint of an Idempotency-Key: the stream can be read once only.
-        g.body = read_body(req, req.max_content_length or 2**24)
-        value = decode_json(g.body)
+        value = decode_json(json_body(req))
         if not isinstance(value, dict):
             raise Invalid.at("", "invalid", "The body must be a JSON object")
         return value

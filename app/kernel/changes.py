@@ -13,7 +13,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, Session, declared_attr, mapped_column
@@ -52,6 +52,31 @@ class ResourceRow:
     def etag(self) -> str:
         """Changes with each update, and differs for a later thing of the same name."""
         return f"{self.id[-12:]}-{self.row_version}"
+
+
+class Result:
+    """A resource with the status that tells what became of it, where a view has several."""
+
+    http_status: ClassVar[int] = 200
+
+    def __init__(self, resource: Any) -> None:
+        self.resource = resource
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything but the status is the resource's."""
+        return getattr(self.resource, name)
+
+
+class Created(Result):
+    """The resource is new."""
+
+    http_status = 201
+
+
+class Accepted(Result):
+    """The resource is there, and what makes it goes on."""
+
+    http_status = 202
 
 
 class Tagged(Protocol):

@@ -63,8 +63,8 @@ class Gate:
         if operation is None:
             return
         g.operation = operation
-        if operation.scope is not None:
-            g.call = self._admit(operation.scope)
+        if operation.scopes:
+            g.call = self._admit(operation.scopes)
         unknown = unknown_parameters(operation, request.args)
         if unknown:
             raise Invalid("The request is not valid", errors=unknown)
@@ -73,7 +73,7 @@ class Gate:
         method = "GET" if request.method == "HEAD" else request.method
         return self._operations.get((request.endpoint or "", method))
 
-    def _admit(self, scope: str) -> Call:
+    def _admit(self, scopes: tuple[str, ...]) -> Call:
         try:
             principal = self._authenticator.authenticate(_authorization(), utc_now())
         except Unauthenticated as error:
@@ -90,7 +90,7 @@ class Gate:
             traceparent=_traceparent(request.headers.get("traceparent")),
         )
         try:
-            call.require(scope)
+            call.require(*scopes)
         except Forbidden as error:
             self._deny(error, call.project, call.key_id)
             raise

@@ -25,7 +25,8 @@ from marshmallow.validate import Range
 from werkzeug.routing import BaseConverter
 
 from app.kernel.auth import Access, Call
-from app.kernel.bodies import StrictParser
+from app.kernel.bodies import JSON_TYPES, StrictParser, json_body
+from app.kernel.changes import Result
 from app.kernel.errors import FieldError, Invalid
 from app.kernel.fields import NAME_PATTERN
 from app.kernel.idempotency import Answer, HeldKey, IdempotencyStore, fingerprint
@@ -77,7 +78,7 @@ class Operation:
     """What is known of one method of one route before any request comes."""
 
     operation_id: str
-    scope: str | None
+    scopes: tuple[str, ...]
     query: frozenset[str]
     service: str
 
@@ -132,7 +133,7 @@ class Blueprint(flask_smorest.Blueprint):
             if method in ("PUT", "PATCH", "DELETE"):
                 _document_if_match(docs)
             self.operations[f"{self.name}.{endpoint}", method] = Operation(
-                manual["operationId"], access.scope, _query_names(docs), self.service
+                manual["operationId"], access.scopes, _query_names(docs), self.service
             )
 
     def response(self, status_code: int, schema: Any = None, **kwargs: Any) -> Any:
@@ -149,7 +150,8 @@ class Blueprint(flask_smorest.Blueprint):
                     result.etag
                 ):
                     return Response(status=304, headers={"ETag": f'"{result.etag}"'})
-                return result, resource_headers(result, status_code)
+                status = _status_of(result, status_code)
+                return result, status, resource_headers(result, status)
 
             return outer(answered)
 
@@ -193,11 +195,11 @@ _IF_MATCH_PARAMETER = {
 
 
 def _document_access(manual: dict[str, Any], access: Access) -> None:
-    if access.scope is None:
+    if not access.scopes:
         manual["security"] = []
         return
     manual["security"] = [{"key": []}]
-    manual["x-scope"] = access.scope
+    manual["x-scope"] = access.scopes[0]
 
 
 def _document_if_match(docs: dict[str, Any]) -> None:
@@ -219,6 +221,10 @@ def _query_names(docs: dict[str, Any]) -> frozenset[str]:
     return frozenset(names)
 
 
+def _status_of(result: Any, usual: int) -> int:
+    return result.http_status if isinstance(result, Result) else usual
+
+
 def resource_headers(result: Any, status: int) -> dict[str, str]:
     """ETag of a resource and, where it was just created or accepted, its Location."""
     headers = {"ETag": f'"{result.etag}"'}
@@ -236,7 +242,8 @@ def _idempotently(key: str, view: Callable[[], Any], schema: Schema, status: int
 
     def render(result: Any) -> Answer:
         body = msgspec.json.encode(schema.dump(result)).decode()
-        return Answer(status, body, resource_headers(result, status))
+        own = _status_of(result, status)
+        return Answer(own, body, resource_headers(result, own))
 
     held = store.reserve(call, key, _fingerprint(), render)
     if isinstance(held, Answer):
@@ -261,8 +268,8 @@ def held_key() -> HeldKey | None:
 def _fingerprint() -> str:
     """Method, path, query and body; of an upload its Content-Digest stands for the body."""
     query = sorted(request.args.items(multi=True))
-    if request.mimetype == "application/json":
-        body = cast("bytes", g.body)
+    if request.mimetype in JSON_TYPES or "body" in g:
+        body = json_body(request)
     else:
         digest = request.headers.get("Content-Digest")
         if digest is None:

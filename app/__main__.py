@@ -1,0 +1,179 @@
+"""``modelyard``: the command line.
+
+Heavy imports wait inside the commands: the supervisor lives as long as the server does and needs
+none of them.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from app import supervisor
+from app.config import Settings, SettingsError
+from app.kernel.logs import configure_logs
+
+
+def _settings(**given: Any) -> Settings:
+    try:
+        return Settings.from_environment(**given)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _home_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    kind = click.Path(file_okay=False, path_type=Path)
+    return click.option("--home", type=kind, help="Holds all that the server writes.")(command)
+
+
+def _supervise(settings: Settings, roles: list[str]) -> None:
+    configure_logs(settings.log_level, as_json=settings.log_json, role="supervisor")
+    try:
+        sys.exit(supervisor.Supervisor(settings, roles).run())
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@click.group()
+def main() -> None:
+    """Modelyard: send a table, ask for a model, get predictions."""
+
+
+@main.command()
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on.")
+@_home_option
+@click.option("--services", help="Services to serve, comma-separated.")
+@click.option("--workers", type=click.IntRange(0, 64), help="Worker processes.")
+def serve(services: str | None, **given: Any) -> None:
+    """Serve everything: the API, its neighbours and the workers."""
+    settings = _settings(**given, services=tuple(services.split(",")) if services else None)
+    _supervise(settings, supervisor.serve_roles(settings))
+
+
+@main.command()
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on.")
+@_home_option
+@click.option("--services", help="Services to serve, comma-separated.")
+def api(services: str | None, **given: Any) -> None:
+    """Serve the API with its neighbours, without workers."""
+    settings = _settings(**given, services=tuple(services.split(",")) if services else None)
+    _supervise(settings, supervisor.api_roles(settings))
+
+
+@main.command()
+@_home_option
+@click.option("--workers", type=click.IntRange(1, 64), help="Worker processes.")
+def worker(**given: Any) -> None:
+    """Run workers only."""
+    settings = _settings(**given)
+    _supervise(settings, supervisor.worker_roles(settings))
+
+
+@main.command(hidden=True)
+@click.argument("name")
+def role(name: str) -> None:
+    """Run one role in this process; the supervisor calls it."""
+    from app.roles import run_role
+
+    settings = _settings()
+    configure_logs(settings.log_level, as_json=settings.log_json, role=name)
+    run_role(name, settings)
+
+
+@main.command()
+@_home_option
+def migrate(**given: Any) -> None:
+    """Bring the databases up to date and make the first admin key."""
+    from app.roles import run_role
+
+    settings = _settings(**given)
+    configure_logs(settings.log_level, as_json=settings.log_json, role="migrate")
+    run_role("migrate", settings)
+
+
+@main.command()
+@_home_option
+def demo(**given: Any) -> None:
+    """Upload the penguins, train, predict; each call is shown."""
+    from app.demo import run_demo
+
+    sys.exit(run_demo(_settings(**given)))
+
+
+@main.command()
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Default: stdout.")
+def openapi(output: Path | None) -> None:
+    """Write the OpenAPI document."""
+    from app.administration import openapi_document
+
+    text = openapi_document()
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        output.write_text(text)
+
+
+@main.command()
+@_home_option
+@click.option("--repair", is_flag=True, help="Remove what nothing refers to.")
+def doctor(repair: bool, **given: Any) -> None:
+    """Check the settings, the databases, the store, and that both agree."""
+    from app.administration import examine
+
+    settings = _settings(**given)
+    configure_logs("error", as_json=False, role="doctor")
+    well = True
+    for finding in examine(settings, repair=repair):
+        well = well and finding.well
+        click.secho(f"{'ok  ' if finding.well else 'BAD '} {finding.text}", fg=finding.colour)
+    sys.exit(0 if well else 1)
+
+
+@main.group()
+def keys() -> None:
+    """Make, list and revoke keys, by who may read the home."""
+
+
+@keys.command("create")
+@_home_option
+@click.option("--name", default="from the command line")
+@click.option("--role", default="admin", help="viewer, predictor, trainer, maintainer, admin.")
+@click.option("--project", default="default")
+def create_key(name: str, role: str, project: str, **given: Any) -> None:
+    """Print a new key, once."""
+    from app.administration import create_key as create
+
+    configure_logs("error", as_json=False, role="keys")
+    click.echo(create(_settings(**given), name=name, role=role, project=project))
+
+
+@keys.command("list")
+@_home_option
+@click.option("--project", default="default")
+def list_keys(project: str, **given: Any) -> None:
+    """List the keys of a project, without their secrets."""
+    from app.administration import list_keys as listed
+
+    configure_logs("error", as_json=False, role="keys")
+    for line in listed(_settings(**given), project=project):
+        click.echo(line)
+
+
+@keys.command("revoke")
+@_home_option
+@click.option("--project", default="default")
+@click.argument("key_id")
+def revoke_key(key_id: str, project: str, **given: Any) -> None:
+    """End a key's life."""
+    from app.administration import revoke_key as revoke
+
+    configure_logs("error", as_json=False, role="keys")
+    revoke(_settings(**given), key_id=key_id, project=project)
+
+
+if __name__ == "__main__":
+    main()

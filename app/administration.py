@@ -1,0 +1,102 @@
+"""What the command line does besides serving: keys, the spec, and the doctor's examination."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+import click
+
+from app.access.service import ROLES, SCOPES
+from app.config import Settings
+from app.factory import create_app
+from app.kernel.auth import Call
+from app.kernel.errors import ServiceError
+from app.kernel.migrations import is_current
+from app.kernel.spec_pages import spec_as_yaml
+from app.wiring import Wiring
+
+_ALL_KEYS = {"page_size": 500, "page_token": None, "order_by": "-created_at"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the doctor looked at."""
+
+    well: bool
+    text: str
+
+    @property
+    def colour(self) -> str:
+        """For a terminal."""
+        return "green" if self.well else "red"
+
+
+def _call(project: str) -> Call:
+    return Call(project, "command", frozenset(SCOPES), "command-line", address="local")
+
+
+def create_key(settings: Settings, *, name: str, role: str, project: str) -> str:
+    """A new key's text. Raises ClickException for what the service refuses."""
+    if role not in ROLES:
+        raise click.ClickException(f"No such role: {role}; there are {', '.join(ROLES)}")
+    with closing(Wiring(settings)) as wiring:
+        try:
+            made = wiring.access.create_key(
+                _call(project), name=name, scopes=ROLES[role], project=project, expires_at=None
+            )
+        except ServiceError as error:
+            raise click.ClickException(error.detail) from error
+    return made.secret or ""
+
+
+def list_keys(settings: Settings, *, project: str) -> Iterator[str]:
+    """A line for each key."""
+    with closing(Wiring(settings)) as wiring:
+        for key in wiring.access.list_keys(_call(project), _ALL_KEYS).items:
+            state = "revoked" if key.revoked_at else "live"
+            yield f"{key.key_id}  {state:8} {key.created_at:%Y-%m-%d %H:%M}  {key.name}"
+
+
+def revoke_key(settings: Settings, *, key_id: str, project: str) -> None:
+    """End a key's life. Raises ClickException for what the service refuses."""
+    with closing(Wiring(settings)) as wiring:
+        try:
+            wiring.access.revoke_key(_call(project), key_id)
+        except ServiceError as error:
+            raise click.ClickException(error.detail) from error
+
+
+def openapi_document() -> str:
+    """The OpenAPI document of all services, as YAML; the same on every machine."""
+    with tempfile.TemporaryDirectory() as home:
+        settings = Settings.from_environment({"MODELYARD_HOME": home})
+        with closing(Wiring(settings)) as wiring:
+            return spec_as_yaml(create_app(settings, wiring))
+
+
+def examine(settings: Settings, *, repair: bool) -> Iterator[Finding]:
+    """Look at everything of an installation; each finding as it is made."""
+    yield Finding(True, f"home {settings.home}")
+    with closing(Wiring(settings)) as wiring:
+        yield _found("secret", lambda: wiring.ring)
+        for service in settings.services:
+            yield _found(f"database of {service}", wiring.database(service).ping)
+            yield _migrated(wiring, service)
+        yield _found("artifact store", wiring.store.check)
+
+
+def _found(what: str, check: Callable[[], object]) -> Finding:
+    try:
+        check()
+    except (ServiceError, OSError) as error:
+        return Finding(False, f"{what}: {error}")
+    return Finding(True, what)
+
+
+def _migrated(wiring: Wiring, service: str) -> Finding:
+    database = wiring.database(service)
+    missing = [name for name in ("kernel", service) if not is_current(database, name)]
+    if missing:
+        return Finding(False, f"migrations of {', '.join(missing)} are missing: modelyard migrate")
+    return Finding(True, f"migrations of {service}")

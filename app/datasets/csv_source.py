@@ -1,0 +1,122 @@
+"""CSV files as a relation: scanned, made plain where needed, read by the engine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from app.datasets.byte_source import TextSource
+from app.datasets.cell_types import NULL_WORDS, WEAK_NULL_WORDS
+from app.datasets.csv_scan import CsvScan, PlainCopy
+from app.datasets.ingest_request import ColumnRule, IngestRequest
+from app.datasets.row_errors import RowErrors
+from app.datasets.table_engine import Beat, literal, literals
+from app.datasets.table_source import Kind, SourceColumn, TableSource
+
+_BUFFER = 1 << 23
+
+
+@dataclass(frozen=True)
+class PlainCsv:
+    """A file of strictly quoted CSV rows with LF as line end, and how the engine is to read it.
+
+    ``longest`` bounds the bytes of a record. ``padded``: rows may be short; what is left out is
+    missing. ``parallel`` reading fails, loudly, where records span lines.
+    """
+
+    path: Path
+    width: int
+    longest: int
+    delimiter: str = ","
+    header: bool = True
+    padded: bool = False
+    parallel: bool = False
+
+    def relation(self, nulls: tuple[str, ...], *, quoted_nulls: bool = False) -> str:
+        """SQL of a relation with the text columns c0, c1, ..; ``nulls`` are NULL."""
+        columns = ", ".join(f"c{number}: 'VARCHAR'" for number in range(self.width))
+        longest = self.longest + 16
+        options = (
+            literal(str(self.path)),
+            f"columns = {{{columns}}}",
+            f"delim = {literal(self.delimiter)}",
+            """quote = '"', escape = '"', comment = '', new_line = '\\n', encoding = 'utf-8'""",
+            f"header = {self.header}",
+            f"nullstr = [{literals(nulls)[1:-1]}]",
+            f"allow_quoted_nulls = {quoted_nulls}",
+            f"max_line_size = {longest}",
+            f"buffer_size = {max(_BUFFER, 4 * longest)}",
+            f"null_padding = {self.padded}",
+            f"parallel = {self.parallel}",
+            "auto_detect = false, strict_mode = true, hive_partitioning = false",
+        )
+        return f"read_csv({', '.join(options)})"
+
+
+def open_csv(
+    request: IngestRequest,
+    errors: RowErrors,
+    rules: Mapping[str, ColumnRule],
+    *,
+    work: Path,
+    beat: Beat,
+) -> TableSource:
+    """Scan a CSV file; raises Invalid, TooLarge, Malformed. Ragged rows go to ``errors``."""
+    text = TextSource(request)
+    limits = request.limits
+    source = request.source if text.verbatim else None
+    with PlainCopy(source, work / "plain.csv") as plain:
+        scan = CsvScan(plain, errors, limits, request.delimiter)
+        first = True
+        for piece in text:
+            if first and not text.verbatim:
+                plain.put(b"")
+            first = False
+            scan.feed(piece)
+            beat()
+        scan.finish()
+    kept = scan.rows - errors.rows
+    csv = PlainCsv(
+        plain.path,
+        len(scan.names),
+        scan.longest,
+        delimiter=scan.delimiter,
+        parallel=not scan.multiline,
+    )
+    columns = tuple(
+        _column(number, name, rules.get(name), request.decimal)
+        for number, name in enumerate(scan.names)
+    )
+    row_bytes = plain.path.stat().st_size // max(1, kept)
+    serial = TableSource(_relation(replace(csv, parallel=False), columns), columns, kept, row_bytes)
+    if not csv.parallel:
+        return serial
+    return replace(serial, relation=_relation(csv, columns), cautious=serial)
+
+
+def _column(number: int, name: str, rule: ColumnRule | None, decimal: str) -> SourceColumn:
+    if rule is None or rule.null_values is None:
+        value = f"c{number}"
+        blanks = (*NULL_WORDS, *WEAK_NULL_WORDS)
+        weak = WEAK_NULL_WORDS
+    else:
+        value = without(f"d{number}", rule.null_values)
+        blanks, weak = ("", *rule.null_values), ()
+    return SourceColumn(name, Kind.TEXT, value, value, blanks, weak, decimal)
+
+
+def _relation(csv: PlainCsv, columns: tuple[SourceColumn, ...]) -> str:
+    """The file once; twice side by side where some columns have null words of their own.
+
+    The engine takes null words for a whole file, and only it knows which cells were in quotes.
+    """
+    usual = csv.relation(NULL_WORDS)
+    if all(column.weak_blanks for column in columns):
+        return usual
+    aliases = ", ".join(f"d{number}" for number in range(csv.width))
+    own = f"{csv.relation(('',))} AS own({aliases})"
+    return f"({usual} AS usual POSITIONAL JOIN {own})"
+
+
+def without(sql: str, words: tuple[str, ...]) -> str:
+    """SQL of a text that is NULL where it is one of the words."""
+    return f"CASE WHEN {sql} NOT IN {literals(words)} THEN {sql} END" if words else sql

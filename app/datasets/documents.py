@@ -1,0 +1,97 @@
+"""What the spec says where schemas can't: bodies that are files, and answers that are."""
+
+from typing import Any
+
+from app.datasets import schemas
+from app.datasets.receiving import OCTETS
+
+_BINARY = {"type": "string", "format": "binary"}
+_CSV = "species,island,body_mass_g\nAdelie,Torgersen,3750\nGentoo,Biscoe,5700\n"
+_NDJSON = '{"species": "Adelie", "body_mass_g": 3750}\n{"species": "Gentoo", "body_mass_g": 5700}\n'
+_RECORDS = [{"species": "Adelie", "body_mass_g": 3750}, {"species": "Gentoo", "body_mass_g": 5700}]
+
+_FILE = {**_BINARY, "description": "The table."}
+_COLUMNS_PART = {
+    "type": "string",
+    "description": "How columns are to be read, as JSON, by name: `type`, `null_values`, `format`.",
+}
+
+
+def _form(properties: dict[str, Any], example: dict[str, str]) -> dict[str, Any]:
+    schema = {"type": "object", "required": list(example), "properties": properties}
+    return {"multipart/form-data": {"schema": schema, "example": example}}
+
+
+UPLOAD_BODY: dict[str, Any] = {
+    "required": True,
+    "description": "A table, raw or as the part `file` of a form. The raw body may be gzipped.",
+    "content": {
+        OCTETS: {"schema": _BINARY, "example": _CSV},
+        "text/csv": {"schema": {"type": "string"}, "example": _CSV},
+        "application/x-ndjson": {"schema": {"type": "string"}, "example": _NDJSON},
+        "application/json": {
+            "schema": {"type": "array", "items": {"type": "object"}},
+            "example": _RECORDS,
+        },
+        "application/vnd.apache.parquet": {"schema": _BINARY, "example": "PAR1.."},
+        **_form({"file": _FILE, "columns": _COLUMNS_PART}, {"file": _CSV}),
+    },
+}
+
+DATASET_BODY: dict[str, Any] = {
+    "required": True,
+    "description": "As JSON: a name without versions. As a form: with its first version.",
+    "content": {
+        "application/json": {
+            "schema": schemas.DatasetIn,
+            "example": {"name": "penguins", "description": "Palmer", "tags": {"year": "2009"}},
+        },
+        **_form(
+            {
+                "name": {"type": "string"},
+                "file": _FILE,
+                "description": {"type": "string"},
+                "tags": {"type": "string", "description": "A JSON object of texts."},
+                "columns": _COLUMNS_PART,
+            },
+            {"name": "penguins", "file": _CSV},
+        ),
+    },
+}
+
+CONTENT_DOC: dict[str, Any] = {
+    "parameters": [
+        {
+            "in": "header",
+            "name": "Range",
+            "schema": {"type": "string"},
+            "description": "`bytes=0-1023`, of the Parquet file only.",
+        }
+    ],
+    "responses": {
+        "200": {
+            "description": "The whole table",
+            "content": {
+                "text/csv": {"schema": {"type": "string"}, "example": _CSV},
+                "application/x-ndjson": {"schema": {"type": "string"}, "example": _NDJSON},
+                "application/vnd.apache.parquet": {"schema": _BINARY},
+            },
+        },
+        "206": {
+            "description": "A part of the Parquet file",
+            "content": {"application/vnd.apache.parquet": {"schema": _BINARY}},
+        },
+        "304": {"description": "It is what the client has"},
+        "406": {"$ref": "#/components/responses/NOT_ACCEPTABLE"},
+        "416": {"$ref": "#/components/responses/REQUESTED_RANGE_NOT_SATISFIABLE"},
+    },
+}
+
+REMOVAL_PARAMETERS: list[dict[str, Any]] = [
+    {
+        "in": "query",
+        "name": "dry_run",
+        "schema": {"type": "boolean", "default": False},
+        "description": "Only tell what would be done.",
+    }
+]

@@ -1,0 +1,72 @@
+"""The way to the ingest process of this host."""
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from app.datasets.ports import Beat, Converted, Rows
+from app.datasets.uploads import Upload
+from app.kernel.errors import Unavailable
+from app.kernel.local_rpc import Client
+from app.kernel.stored import Stored
+
+# The process beats every second while it converts: half a minute of silence is a hang.
+_SILENCE_SECONDS = 30.0
+_ROWS_SECONDS = 60.0
+
+
+class IngestClient:
+    """``ports.Ingest`` by asking the process over its socket."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def convert(self, upload: Upload, beat: Beat) -> Converted:
+        """Turn an upload into Parquet; what ``beat`` raises ends the conversion there, too."""
+        question = {
+            "request": upload.request.as_json(),
+            "bytes": upload.bytes,
+            "folder": str(upload.folder),
+        }
+        answers = self._client.stream("convert", question, seconds=_SILENCE_SECONDS)
+        # Closed, the connection tells the process that nobody waits any more.
+        with closing(answers):  # type: ignore[type-var]
+            for answer in answers:
+                message = msgspec.msgpack.decode(answer)
+                if "result" in message:
+                    return _converted(message["result"])
+                beat(message["progress"])
+        raise Unavailable("The ingest process ended its answer early", retry_after=1)
+
+    def rows(
+        self, stored: Stored, *, offset: int, limit: int, columns: Sequence[str] | None
+    ) -> Rows:
+        """Rows from an offset on."""
+        question = {
+            **_told(stored),
+            "offset": offset,
+            "limit": limit,
+            "columns": None if columns is None else list(columns),
+        }
+        found = self._client.ask("rows", question, seconds=_ROWS_SECONDS)
+        return Rows(found["columns"], found["items"])
+
+    def export(self, stored: Stored, format_: str) -> Generator[bytes]:
+        """The whole table in pieces."""
+        question = {**_told(stored), "format": format_}
+        yield from self._client.stream("export", question, seconds=_ROWS_SECONDS)
+
+
+def _told(stored: Stored) -> dict[str, Any]:
+    return {"key": stored.key, "digest": stored.digest, "bytes": stored.bytes}
+
+
+def _converted(result: dict[str, Any]) -> Converted:
+    rejects = result.pop("rejects")
+    return Converted(
+        **{**result, "parquet": Path(result["parquet"])},
+        rejects=None if rejects is None else Path(rejects),
+    )

@@ -1,0 +1,279 @@
+"""``/datasets`` and what lies below."""
+
+from contextlib import nullcontext
+from typing import Any, cast
+
+from flask import Response, current_app, jsonify, request
+from flask.views import MethodView
+
+from app.datasets import documents, schemas
+from app.datasets.content import content_answer
+from app.datasets.conversion import Target
+from app.datasets.lookup import NewDataset
+from app.datasets.receiving import (
+    Received,
+    checked,
+    is_form,
+    keeper,
+    let_digest_stand_for_body,
+    prefers_async,
+    received,
+    text_value,
+)
+from app.datasets.service import DATASETS, DatasetsService
+from app.datasets.versions import VERSIONS
+from app.kernel.auth import secured
+from app.kernel.errors import Invalid
+from app.kernel.http import Blueprint, current_call
+from app.kernel.work_http import known_etag, waiting_places
+
+blp = Blueprint(
+    "datasets", __name__, description="Tables: named, versioned, immutable, with a profile."
+)
+
+_FORM_TEXTS = frozenset({"name", "description", "tags"})
+_PATCH = {"description": "Palmer Archipelago, 2007 to 2009", "tags": {"source": "lter"}}
+_HOLD = {"version": None, "holder": "training-runs/0190f6c0", "seconds": 60}
+
+
+def _datasets() -> DatasetsService:
+    return cast("DatasetsService", current_app.extensions["datasets"])
+
+
+@blp.route("/api/v1/datasets")
+class Datasets(MethodView):
+    """All datasets of the project."""
+
+    @secured("datasets:read")
+    @blp.arguments(DATASETS.schema(), location="query")
+    @blp.response(200, schemas.DatasetList)
+    def get(self, arguments: dict[str, Any]) -> Any:
+        """List datasets"""
+        return _datasets().list(current_call(), arguments)
+
+    @secured("datasets:write")
+    @blp.doc(requestBody=documents.DATASET_BODY)
+    @blp.arguments(schemas.UploadQuery, location="query")
+    @blp.arguments(schemas.UploadHeaders, location="headers")
+    @blp.response(201, schemas.DatasetMade)
+    @blp.alt_response(202, schema=schemas.DatasetMade, success=True)
+    def post(self, query: dict[str, Any], _headers: dict[str, Any]) -> Any:
+        """Create a dataset
+
+        From JSON it has no version yet. From a form, its file becomes version 1; if the file is
+        refused, no dataset is made. With `Prefer: respond-async` the version is made later: 202.
+        """
+        return _create_dataset(query)
+
+
+@blp.creates(201, schemas.DatasetMade)
+def _create_dataset(query: dict[str, Any]) -> Any:
+    if is_form():
+        return _make_version(query, None)
+    for name in request.args:
+        raise Invalid.at(f"?{name}", "not_offered", "Without a file there is nothing to read")
+    body = blp.ARGUMENTS_PARSER.parse(schemas.DatasetIn(), request, location="json")
+    return _datasets().create(current_call(), NewDataset(**body))
+
+
+def _make_version(query: dict[str, Any], dataset: str | None) -> Any:
+    """Receive a file and make a version of it, now or later; without a name in a new dataset."""
+    datasets, call = _datasets(), current_call()
+    if dataset is not None:
+        datasets.conversions.check(call, dataset)
+    texts = _FORM_TEXTS if dataset is None else frozenset[str]()
+    with received(datasets.intake, query, texts) as sent:
+        target: Target = dataset if dataset is not None else _new_dataset(sent)
+        if prefers_async():
+            return datasets.backlog.enqueue(call, target, sent.upload)
+        keep = keeper()
+        return datasets.conversions.add(call, target, sent.upload, lambda _: keep())
+
+
+def _new_dataset(sent: Received) -> NewDataset:
+    values: dict[str, Any] = {
+        name: text for name, text in sent.texts.items() if name in ("name", "description")
+    }
+    if "tags" in sent.texts:
+        values["tags"] = text_value(sent.texts["tags"].encode(), "/tags")
+    return NewDataset(**checked(schemas.DatasetIn(), values))
+
+
+@blp.route("/api/v1/datasets/<name:dataset>")
+class Dataset(MethodView):
+    """One dataset."""
+
+    @secured("datasets:read")
+    @blp.response(200, schemas.DatasetOut)
+    def get(self, dataset: str) -> Any:
+        """Get a dataset"""
+        return _datasets().get(current_call(), dataset)
+
+    @secured("datasets:write")
+    @blp.arguments(schemas.DatasetPatch, example=_PATCH)
+    @blp.response(200, schemas.DatasetOut)
+    def patch(self, body: dict[str, Any], dataset: str) -> Any:
+        """Change a dataset's description or tags"""
+        return _datasets().update(current_call(), dataset, body)
+
+    @secured("datasets:write")
+    @blp.doc(parameters=documents.REMOVAL_PARAMETERS)
+    @blp.response(204)
+    @blp.alt_response(200, schema=schemas.RemovalPlan, success=True)
+    def delete(self, dataset: str) -> Any:
+        """Delete a dataset with all its versions
+
+        409 with `referrers` while anything needs one of them. `dry_run` tells what would be done.
+        """
+        return _remove(dataset, None)
+
+
+@blp.route("/api/v1/datasets/<name:dataset>/versions")
+class DatasetVersions(MethodView):
+    """The versions of a dataset."""
+
+    @secured("datasets:read")
+    @blp.arguments(VERSIONS.schema(), location="query")
+    @blp.response(200, schemas.VersionList)
+    def get(self, arguments: dict[str, Any], dataset: str) -> Any:
+        """List a dataset's versions, without their profiles"""
+        return _datasets().versions.list(current_call(), dataset, arguments)
+
+    @secured("datasets:write")
+    @blp.doc(requestBody=documents.UPLOAD_BODY)
+    @blp.arguments(schemas.UploadQuery, location="query")
+    @blp.arguments(schemas.UploadHeaders, location="headers")
+    @blp.response(201, schemas.VersionOut)
+    @blp.alt_response(202, schema=schemas.VersionOut, success=True)
+    def post(self, query: dict[str, Any], _headers: dict[str, Any], dataset: str) -> Any:
+        """Upload a table as the next version
+
+        Column types are inferred unless `X-Columns` says otherwise. A bad row refuses the file
+        (422 names row, column and reason) unless `on_error=quarantine`. With
+        `Prefer: respond-async` the version is made later: 202.
+        """
+        let_digest_stand_for_body()
+        return _create_version(query, dataset)
+
+
+@blp.creates(201, schemas.VersionOut)
+def _create_version(query: dict[str, Any], dataset: str) -> Any:
+    return _make_version(query, dataset)
+
+
+@blp.route("/api/v1/datasets/<name:dataset>/versions/<n:version>")
+class DatasetVersion(MethodView):
+    """One version."""
+
+    @secured("datasets:read")
+    @blp.arguments(schemas.VersionQuery, location="query")
+    @blp.response(200, schemas.VersionOut)
+    def get(self, arguments: dict[str, Any], dataset: str, version: int) -> Any:
+        """Get a version with its profile"""
+        versions, call = _datasets().versions, current_call()
+        if not arguments["wait"]:
+            return versions.get(call, dataset, version)
+        with nullcontext() if call.peer else waiting_places().hold():
+            return versions.wait(
+                call, dataset, version, known=known_etag(), seconds=arguments["wait"]
+            )
+
+    @secured("datasets:write")
+    @blp.doc(parameters=documents.REMOVAL_PARAMETERS)
+    @blp.response(204)
+    @blp.alt_response(200, schema=schemas.RemovalPlan, success=True)
+    def delete(self, dataset: str, version: int) -> Any:
+        """Delete a version; its number is never used again
+
+        409 with `referrers` while anything needs it. `dry_run` tells what would be done.
+        """
+        return _remove(dataset, version)
+
+
+def _remove(dataset: str, version: int | None) -> Any:
+    removal, call = _datasets().removal, current_call()
+    query = blp.ARGUMENTS_PARSER.parse(schemas.RemovalQuery(), request, location="query")
+    if query["dry_run"]:
+        return jsonify(schemas.RemovalPlan().dump(removal.plan(call, dataset, version)))
+    removal.remove(call, dataset, version)
+    return None
+
+
+@blp.route("/api/v1/datasets/<name:dataset>/versions/<n:version>/rows")
+class DatasetRows(MethodView):
+    """The rows of a version."""
+
+    @secured("datasets:read")
+    @blp.arguments(schemas.RowsQuery, location="query")
+    @blp.response(200, schemas.RowList)
+    def get(self, arguments: dict[str, Any], dataset: str, version: int) -> Any:
+        """List rows in their order
+
+        An answer may hold fewer rows than `limit` where they are large; go on at `next_offset`.
+        """
+        columns = _names(arguments.pop("columns"))
+        return _datasets().versions.rows(
+            current_call(), dataset, version, columns=columns, **arguments
+        )
+
+
+def _names(text: str | None) -> list[str] | None:
+    """The columns of a query: names joined by commas, or a JSON list of them."""
+    if text is None:
+        return None
+    if not text.startswith("["):
+        return text.split(",")
+    names = text_value(text.encode(), "?columns")
+    if not all(isinstance(name, str) for name in names):
+        raise Invalid.at("?columns", "invalid", "A list of column names")
+    return list(names)
+
+
+@blp.route("/api/v1/datasets/<name:dataset>/versions/<n:version>/content")
+class DatasetContent(MethodView):
+    """A version as a file."""
+
+    @secured("datasets:read")
+    @blp.doc(**documents.CONTENT_DOC)
+    def get(self, dataset: str, version: int) -> Response:
+        """Download a version as CSV, NDJSON or Parquet, by `Accept`
+
+        Values stand in CSV as they are: before opening it in a spreadsheet mind that texts which
+        begin with `=`, `+`, `-` or `@` are formulas there.
+        """
+        datasets = _datasets()
+        found, stored = datasets.versions.table(current_call(), dataset, version)
+        return content_answer(datasets.versions, found, stored, datasets.downloads)
+
+
+@blp.route("/api/v1/datasets/<name:dataset>/versions/<n:version>/rejects")
+class DatasetRejects(MethodView):
+    """The rows that were left out of a version."""
+
+    @secured("datasets:read")
+    @blp.arguments(schemas.PlaceQuery, location="query")
+    @blp.response(200, schemas.RejectList)
+    def get(self, arguments: dict[str, Any], dataset: str, version: int) -> Any:
+        """List the rows that `on_error=quarantine` left out, each with its reason"""
+        return _datasets().versions.rejects(current_call(), dataset, version, **arguments)
+
+
+@blp.route("/api/v1/datasets/<name:dataset>/holds", tags=["peers"])
+class DatasetHold(MethodView):
+    """A hold on a version."""
+
+    @secured("datasets:hold")
+    @blp.arguments(schemas.HoldIn, example=_HOLD)
+    @blp.response(201, schemas.HoldOut)
+    def post(self, body: dict[str, Any], dataset: str) -> Any:
+        """Keep a version from deletion for a while (other services only)
+
+        The same holder again holds anew.
+        """
+        return _datasets().removal.hold(
+            current_call(),
+            dataset,
+            body["version"],
+            holder=body["holder"],
+            seconds=body["seconds"],
+        )

@@ -1,0 +1,349 @@
+"""Datasets, versions, rows and holds over the wire."""
+
+from marshmallow import fields
+from marshmallow.validate import Length, OneOf, Range
+
+from app.datasets.ingest_request import DELIMITERS, FORMATS, TYPES
+from app.kernel.fields import (
+    Input,
+    Integer,
+    Name,
+    Output,
+    QueryInteger,
+    Tags,
+    UtcTime,
+)
+from app.kernel.work_http import Progress, WaitQuery
+
+STATES = ("queued", "running", "succeeded", "failed")
+MOST_ROWS = 10_000
+
+
+def _described(text: str) -> dict[str, str]:
+    return {"description": text}
+
+
+class DatasetIn(Input):
+    """A new dataset."""
+
+    name = Name(required=True)
+    description = fields.String(load_default="", validate=Length(max=1000))
+    tags = Tags(load_default=dict)
+
+
+class DatasetPatch(Input):
+    """What of a dataset is to change; what is not named stays."""
+
+    description = fields.String(validate=Length(max=1000))
+    tags = Tags(metadata=_described("All tags that it is to have."))
+
+
+class DatasetOut(Output):
+    """A name under which versions of a table are kept."""
+
+    name = fields.String(required=True)
+    description = fields.String(required=True)
+    tags = Tags(required=True)
+    newest_version = fields.Integer(
+        required=True,
+        allow_none=True,
+        metadata=_described("The newest version that is ready; null: there is none."),
+    )
+    created_at = UtcTime(required=True)
+    updated_at = UtcTime(required=True)
+
+
+class DatasetList(Output):
+    """A page of datasets."""
+
+    items = fields.List(fields.Nested(DatasetOut), required=True)
+    next_page_token = fields.String(required=True, allow_none=True)
+
+
+class ColumnIn(Input):
+    """How one column is to be read."""
+
+    type = fields.String(validate=OneOf(TYPES))
+    null_values = fields.List(
+        fields.String(validate=Length(max=1000)),
+        validate=Length(max=100),
+        metadata=_described("Texts that mean: missing."),
+    )
+    format = fields.String(
+        validate=Length(min=1, max=100),
+        metadata=_described("How times are written, as strptime spells it: `%d.%m.%Y`."),
+    )
+
+
+class ColumnsIn(Input):
+    """How some columns are to be read, by name."""
+
+    columns = fields.Dict(
+        keys=fields.String(validate=Length(max=1000)),
+        values=fields.Nested(ColumnIn),
+        required=True,
+    )
+
+
+class UploadQuery(Input):
+    """How a file is to be read; what is not said is found out."""
+
+    format = fields.String(
+        load_default=None,
+        validate=OneOf(FORMATS),
+        metadata=_described("Where the content type doesn't tell."),
+    )
+    delimiter = fields.String(load_default=None, validate=OneOf(DELIMITERS))
+    decimal = fields.String(load_default=".", validate=OneOf((".", ",")))
+    encoding = fields.String(
+        load_default=None,
+        validate=Length(min=1, max=40),
+        metadata=_described("`utf-8` unless said otherwise."),
+    )
+    on_error = fields.String(
+        load_default="fail",
+        validate=OneOf(("fail", "quarantine")),
+        metadata=_described("`quarantine` leaves bad rows out and offers them at `rejects`."),
+    )
+
+
+class UploadHeaders(Input):
+    """The headers of an upload."""
+
+    prefer = fields.String(
+        data_key="Prefer", metadata=_described("`respond-async`: 202 at once, ready later.")
+    )
+    content_digest = fields.String(
+        data_key="Content-Digest",
+        metadata=_described("`sha-256=:<base64>:` of the body; must be there if it is chunked."),
+    )
+    content_encoding = fields.String(
+        data_key="Content-Encoding", metadata=_described("`gzip`, where the body is not a form.")
+    )
+    columns = fields.String(
+        data_key="X-Columns",
+        metadata=_described(
+            'How columns are to be read, as JSON: `{"zip": {"type": "string"}}`; '
+            "each may have `type`, `null_values` and `format`."
+        ),
+    )
+    idempotency_key = fields.String(
+        data_key="Idempotency-Key",
+        metadata=_described(
+            "A retry with the same key and the same Content-Digest gets the first answer again."
+        ),
+    )
+
+
+class Count(Output):
+    """A value and how often it is there."""
+
+    value = fields.Raw(required=True)
+    count = fields.Integer(required=True)
+
+
+class Column(Output):
+    """One column and what its values are like."""
+
+    name = fields.String(required=True)
+    type = fields.String(required=True, validate=OneOf(TYPES))
+    nullable = fields.Boolean(required=True)
+
+
+class TableWarning(Output):
+    """Something about a table that its sender may want to know."""
+
+    code = fields.String(required=True)
+    detail = fields.String(required=True)
+
+
+class RowError(Output):
+    """Why something was refused, and where."""
+
+    pointer = fields.String(required=True)
+    code = fields.String(required=True)
+    detail = fields.String(required=True)
+    allowed = fields.Raw()
+
+
+class VersionError(Output):
+    """Why no version came of an upload."""
+
+    code = fields.String(required=True)
+    detail = fields.String(required=True)
+    retryable = fields.Boolean(required=True)
+    errors = fields.List(fields.Nested(RowError), required=True)
+
+
+class VersionSummary(Output):
+    """A version without its profile."""
+
+    dataset = fields.String(required=True)
+    version = fields.Integer(required=True)
+    state = fields.String(
+        required=True,
+        validate=OneOf(STATES),
+        metadata=_described("`succeeded`: it is ready, and never changes again."),
+    )
+    format = fields.String(required=True, metadata=_described("As it was sent."))
+    filename = fields.String(
+        required=True, allow_none=True, metadata=_described("What the sender calls it.")
+    )
+    source_digest = fields.String(required=True, metadata=_described("Of the file as sent."))
+    source_bytes = fields.Integer(required=True)
+    digest = fields.String(
+        required=True, allow_none=True, metadata=_described("Of the canonical content.")
+    )
+    rows = fields.Integer(required=True, allow_none=True)
+    rejected = fields.Integer(
+        required=True, allow_none=True, metadata=_described("Rows that were left out.")
+    )
+    bytes = fields.Integer(
+        required=True, allow_none=True, metadata=_described("As it is kept: Parquet.")
+    )
+    progress = fields.Nested(Progress, required=True)
+    attempt = fields.Integer(required=True)
+    error = fields.Nested(VersionError, required=True, allow_none=True)
+    created_at = UtcTime(required=True)
+    started_at = UtcTime(required=True, allow_none=True)
+    finished_at = UtcTime(required=True, allow_none=True)
+
+
+class DatasetMade(DatasetOut):
+    """A dataset just made and, where a file came with it, its first version."""
+
+    version = fields.Nested(VersionSummary, required=True, allow_none=True)
+
+
+class VersionOut(VersionSummary):
+    """One table, once and for all."""
+
+    columns = fields.List(fields.Nested(Column), required=True, allow_none=True)
+    warnings = fields.List(fields.Nested(TableWarning), required=True)
+
+
+class VersionList(Output):
+    """A page of versions, without their profiles."""
+
+    items = fields.List(fields.Nested(VersionSummary), required=True)
+    next_page_token = fields.String(required=True, allow_none=True)
+
+
+class VersionQuery(WaitQuery):
+    """How long to wait for a version."""
+
+
+class RowsQuery(Input):
+    """Which rows, and what of them."""
+
+    offset = QueryInteger(load_default=0, validate=Range(0, 2**62))
+    limit = QueryInteger(load_default=100, validate=Range(1, MOST_ROWS))
+    columns = fields.String(
+        load_default=None,
+        validate=Length(min=1, max=100_000),
+        metadata=_described(
+            "Names joined by commas, in the order wanted; or a JSON list of names."
+        ),
+    )
+
+
+class PlaceQuery(Input):
+    """Which rows."""
+
+    offset = QueryInteger(load_default=0, validate=Range(0, 2**62))
+    limit = QueryInteger(load_default=100, validate=Range(1, MOST_ROWS))
+
+
+class RowList(Output):
+    """Some rows in their order."""
+
+    dataset = fields.String(required=True)
+    version = fields.Integer(required=True)
+    rows = fields.Integer(required=True, metadata=_described("How many there are in all."))
+    offset = fields.Integer(required=True)
+    columns = fields.List(fields.String(), required=True)
+    items = fields.List(fields.Dict(), required=True)
+    next_offset = fields.Integer(
+        required=True, allow_none=True, metadata=_described("Null: that was the end.")
+    )
+
+
+class Reject(Output):
+    """A row that was left out."""
+
+    row = fields.Integer(
+        required=True, metadata=_described("From 1, the header and blank lines aside.")
+    )
+    column = fields.String(required=True, allow_none=True)
+    reason = fields.String(required=True)
+    raw = fields.Raw(required=True, metadata=_described("The row as it was sent."))
+
+
+class RejectList(Output):
+    """Some of the rows that were left out, in their order."""
+
+    dataset = fields.String(required=True)
+    version = fields.Integer(required=True)
+    rows = fields.Integer(required=True, metadata=_described("How many there are in all."))
+    offset = fields.Integer(required=True)
+    items = fields.List(fields.Nested(Reject), required=True)
+    next_offset = fields.Integer(
+        required=True, allow_none=True, metadata=_described("Null: that was the end.")
+    )
+
+
+class RemovalQuery(Input):
+    """Whether only to tell what would be done."""
+
+    dry_run = fields.Boolean(load_default=False, truthy={"true"}, falsy={"false"})
+
+
+class ReferenceOut(Output):
+    """What needs a version to stay."""
+
+    service = fields.String(required=True)
+    subject = fields.String(required=True)
+    state = fields.String(required=True)
+    reason = fields.String(required=True)
+
+
+class RemovalPlan(Output):
+    """What a deletion would do."""
+
+    dataset = fields.String(required=True)
+    versions = fields.List(fields.Integer(), required=True)
+    bytes = fields.Integer(required=True)
+    allowed = fields.Boolean(required=True)
+    referrers = fields.List(fields.Nested(ReferenceOut), required=True)
+
+
+class HoldIn(Input):
+    """A version to keep for a while."""
+
+    version = Integer(
+        load_default=None,
+        allow_none=True,
+        validate=Range(1, 999_999_999),
+        metadata=_described("Null: the newest one that is ready."),
+    )
+    holder = fields.String(required=True, validate=Length(min=1, max=200))
+    seconds = Integer(required=True, validate=Range(1, 3600))
+
+
+class Storage(Output):
+    """Where bytes lie, and what they must be."""
+
+    key = fields.String(required=True)
+    digest = fields.String(required=True)
+    bytes = fields.Integer(required=True)
+
+
+class HoldOut(Output):
+    """What the holder may rely on."""
+
+    dataset = fields.String(required=True)
+    version = fields.Integer(required=True)
+    digest = fields.String(required=True)
+    rows = fields.Integer(required=True)
+    columns = fields.List(fields.Nested(Column), required=True)
+    storage = fields.Nested(Storage, required=True)

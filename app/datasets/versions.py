@@ -1,0 +1,194 @@
+"""Reading versions: as resources, row by row, and whole."""
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.orm import defer
+
+from app.datasets.lookup import (
+    FAILED,
+    SUCCEEDED,
+    find_dataset,
+    find_version,
+    stored_rejects,
+    stored_table,
+)
+from app.datasets.ports import Ingest, Rows
+from app.datasets.tables import Version
+from app.kernel.artifacts import ArtifactStore
+from app.kernel.auth import Call
+from app.kernel.pagination import Listing, Page
+from app.kernel.signing import KeyRing
+from app.kernel.sql import Database
+from app.kernel.stored import Stored
+
+ENDED = frozenset({SUCCEEDED, FAILED})
+_LOOK_SECONDS = 0.2
+_MOST_BYTES = 16 << 20
+
+VERSIONS = Listing(
+    "DatasetVersions",
+    {
+        "version": Version.number,
+        "state": Version.state,
+        "source_digest": Version.source_digest,
+        "created_at": Version.created_at,
+    },
+    order=("version", "created_at"),
+    identity=Version.id,
+    default_order="-version",
+)
+
+
+@dataclass(frozen=True)
+class VersionRows:
+    """Some rows of a version, and where the next ones begin."""
+
+    dataset: str
+    version: int
+    rows: int
+    offset: int
+    columns: list[str]
+    items: list[dict[str, Any]]
+
+    @property
+    def next_offset(self) -> int | None:
+        """Where to go on; None at the end."""
+        end = self.offset + len(self.items)
+        return end if end < self.rows else None
+
+
+class Versions:
+    """What can be read of versions."""
+
+    def __init__(
+        self, database: Database, ring: KeyRing, store: ArtifactStore, ingest: Ingest
+    ) -> None:
+        self._database = database
+        self._ring = ring
+        self._store = store
+        self._ingest = ingest
+
+    def list(self, call: Call, dataset: str, arguments: Mapping[str, Any]) -> Page[Version]:
+        """The versions of a dataset, without their profiles; raises NotFound."""
+        with self._database.read() as session:
+            found = find_dataset(session, call, dataset)
+            query = (
+                select(Version)
+                .where(Version.dataset_id == found.id)
+                .options(defer(Version.columns, raiseload=True))
+            )
+            return VERSIONS.page(session, query, arguments, self._ring, call.project)
+
+    def get(self, call: Call, dataset: str, number: int) -> Version:
+        """A version; raises NotFound."""
+        with self._database.read() as session:
+            return find_version(session, call, dataset, number)
+
+    def wait(
+        self,
+        call: Call,
+        dataset: str,
+        number: int,
+        *,
+        known: Callable[[str], bool] | None,
+        seconds: float,
+    ) -> Version:
+        """A version when it has ended, or else at its next change, but within ``seconds``.
+
+        ``known`` tells whether the caller has seen an ETag: one that it hasn't is a change. No
+        database session is held meanwhile.
+        """
+        until = time.monotonic() + seconds
+        version = self.get(call, dataset, number)
+        seen = version.etag if known is None or known(version.etag) else ""
+        while version.state not in ENDED and version.etag == seen and time.monotonic() < until:
+            time.sleep(_LOOK_SECONDS)
+            version = self.get(call, dataset, number)
+        return version
+
+    def rows(
+        self,
+        call: Call,
+        dataset: str,
+        number: int,
+        *,
+        offset: int,
+        limit: int,
+        columns: Sequence[str] | None,
+    ) -> VersionRows:
+        """Rows in their order: ``limit`` at most; raises NotFound, Conflict, Invalid."""
+        version = self.get(call, dataset, number)
+        stored = stored_table(version)
+        found = self._ingest.rows(stored, offset=offset, limit=limit, columns=columns)
+        return _page(version, version.rows or 0, offset, found)
+
+    def rejects(
+        self, call: Call, dataset: str, number: int, *, offset: int, limit: int
+    ) -> VersionRows:
+        """The rows that were left out, and why; raises NotFound, Conflict."""
+        version = self.get(call, dataset, number)
+        stored_table(version)
+        stored = stored_rejects(version)
+        items: list[dict[str, Any]] = []
+        if stored is not None:
+            with closing(lines_of(self._store.stream(stored.key))) as lines:
+                items = _within_budget(islice(lines, offset, offset + limit))
+        return _page(version, version.rejected or 0, offset, Rows([], items))
+
+    def table(self, call: Call, dataset: str, number: int) -> tuple[Version, Stored]:
+        """A version and where its Parquet file lies; raises NotFound, Conflict."""
+        version = self.get(call, dataset, number)
+        return version, stored_table(version)
+
+    def parquet(self, stored: Stored, start: int, end: int) -> Iterator[bytes]:
+        """A range of a version's Parquet file; close it if it is not read out."""
+        return self._store.stream(stored.key, start, end)
+
+    def export(self, stored: Stored, format_: str) -> Generator[bytes]:
+        """A version as ``csv`` or ``ndjson``; close it if it is not read out."""
+        return self._ingest.export(stored, format_)
+
+
+def lines_of(pieces: Iterator[bytes]) -> Generator[bytes]:
+    """The lines of a file that comes in pieces, in the memory of a line and a piece."""
+    rest = b""
+    try:
+        for piece in pieces:
+            *lines, rest = (rest + piece).split(b"\n")
+            yield from lines
+        if rest:
+            yield rest
+    finally:
+        close = getattr(pieces, "close", None)
+        if close is not None:
+            close()
+
+
+def _within_budget(lines: Iterator[bytes]) -> list[dict[str, Any]]:
+    """The rows of some lines; no more of them than an answer should hold, but at least one."""
+    items: list[dict[str, Any]] = []
+    room = _MOST_BYTES
+    for line in lines:
+        room -= len(line)
+        if room < 0 and items:
+            break
+        items.append(msgspec.json.decode(line))
+    return items
+
+
+def _page(version: Version, total: int, offset: int, found: Rows) -> VersionRows:
+    return VersionRows(
+        dataset=version.dataset,
+        version=version.number,
+        rows=total,
+        offset=offset,
+        columns=found.columns,
+        items=found.items,
+    )

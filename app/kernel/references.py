@@ -1,0 +1,28 @@
+"""What refers to what: the question that a service asks its peers before it deletes something."""
+
+from marshmallow import fields
+from marshmallow.validate import Range
+
+from app.kernel.fields import Input, Name, Output, QueryInteger
+
+
+class ReferenceQuery(Input):
+    """The thing asked about: of which kind, and of one version or of any."""
+
+    dataset = Name(load_default=None)
+    model = Name(load_default=None)
+    version = QueryInteger(load_default=None, validate=Range(1, 999_999_999))
+
+
+class Reference(Output):
+    """Something that needs the thing asked about."""
+
+    subject = fields.String(required=True)
+    state = fields.String(required=True)
+    reason = fields.String(required=True)
+
+
+class ReferenceList(Output):
+    """What refers to the thing asked about."""
+
+    items = fields.List(fields.Nested(Reference), required=True)

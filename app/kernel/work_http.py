@@ -1,0 +1,161 @@
+"""Long work over HTTP: the schemas that all of it shares, waiting, and event streams."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any, cast
+
+from flask import Response, current_app, request
+from marshmallow import fields
+from marshmallow.validate import OneOf, Range
+
+from app.kernel.errors import Invalid
+from app.kernel.fields import Input, Output, QueryInteger, UtcTime
+from app.kernel.slots import Slots
+from app.kernel.work import STATES, WorkEvent, WorkRow
+
+_STREAM_SECONDS = 55.0
+_POLL_SECONDS = 0.25
+
+
+class Progress(Output):
+    """How far it is."""
+
+    fraction = fields.Float(required=True, validate=Range(0, 1))
+    step = fields.String(required=True)
+    message = fields.String(required=True)
+
+
+class WorkError(Output):
+    """Why it failed."""
+
+    code = fields.String(required=True)
+    detail = fields.String(required=True)
+    retryable = fields.Boolean(required=True)
+
+
+class WorkOut(Output):
+    """What all long work tells."""
+
+    id = fields.String(required=True, metadata={"format": "uuid"})
+    state = fields.String(required=True, validate=OneOf(STATES))
+    progress = fields.Nested(Progress, required=True)
+    attempt = fields.Integer(required=True)
+    error = fields.Nested(WorkError, required=True, allow_none=True)
+    created_at = UtcTime(required=True)
+    started_at = UtcTime(required=True, allow_none=True)
+    finished_at = UtcTime(required=True, allow_none=True)
+
+
+class WaitQuery(Input):
+    """How long to wait for a change."""
+
+    wait = QueryInteger(
+        load_default=0,
+        validate=Range(0, 30),
+        metadata={"description": "Seconds to wait for a change, unless it has ended."},
+    )
+
+
+class EventQuery(Input):
+    """From where to read events."""
+
+    after = QueryInteger(load_default=0, validate=Range(0, 2**31))
+
+
+class WorkEventOut(Output):
+    """One thing that happened."""
+
+    seq = fields.Integer(required=True)
+    time = UtcTime(required=True)
+    type = fields.String(required=True)
+    data = fields.Dict(required=True)
+
+
+class WorkEventList(Output):
+    """Events in order."""
+
+    items = fields.List(fields.Nested(WorkEventOut), required=True)
+    next_after = fields.Integer(required=True, metadata={"description": "Pass it as `after`."})
+
+
+EVENTS_DOC: dict[str, Any] = {
+    "responses": {"200": {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    "parameters": [
+        {
+            "in": "header",
+            "name": "Last-Event-ID",
+            "schema": {"type": "integer", "minimum": 0, "maximum": 999_999_999},
+            "description": "Resume an event stream after this event.",
+        }
+    ],
+}
+
+
+def waiting_places() -> Slots:
+    """Places for those who wait."""
+    return cast("Slots", current_app.extensions["stream_slots"])
+
+
+def known_etag() -> Callable[[str], bool] | None:
+    """Whether the caller has seen an ETag, by its If-None-Match; None without one."""
+    tags = request.if_none_match
+    return tags.contains_weak if tags else None
+
+
+def events_answer(
+    events: Callable[[int], Sequence[WorkEvent]], get: Callable[[], WorkRow], after: int
+) -> Any:
+    """A page of events, or a stream of them when the caller accepts ``text/event-stream``."""
+    last = _last_event_id()
+    after = after if last is None else last
+    current = get()
+    offered = ["application/json", "text/event-stream"]
+    if request.accept_mimetypes.best_match(offered) != "text/event-stream":
+        found = events(after)
+        return {"items": found, "next_after": found[-1].seq if found else after}
+    place = ExitStack()
+    place.enter_context(waiting_places().hold())
+    response = Response(
+        _stream(events, get, current, after),
+        content_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+    response.call_on_close(place.close)
+    return response
+
+
+def _last_event_id() -> int | None:
+    text = request.headers.get("Last-Event-ID")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise Invalid.at("Last-Event-ID", "invalid", "The number of an event")
+    return int(text)
+
+
+def _stream(
+    events: Callable[[int], Sequence[WorkEvent]],
+    get: Callable[[], WorkRow],
+    current: WorkRow,
+    after: int,
+) -> Iterator[str]:
+    """Server-sent events; no database session is held between two looks."""
+    until = time.monotonic() + _STREAM_SECONDS
+    yield ": events follow\n\n"
+    shown = None
+    while time.monotonic() < until:
+        # The row is read before its events: when it has ended, the last event is among them.
+        for event in events(after):
+            after = event.seq
+            text = json.dumps(WorkEventOut().dump(event))
+            yield f"id: {event.seq}\nevent: {event.type}\ndata: {text}\n\n"
+        if current.progress != shown:
+            shown = current.progress
+            # Without an id: progress is a state, a resumed stream begins with the latest.
+            yield f"event: progress\ndata: {json.dumps(shown)}\n\n"
+        if current.ended:
+            return
+        time.sleep(_POLL_SECONDS)
+        current = get()

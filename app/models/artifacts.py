@@ -1,0 +1,165 @@
+"""The stored bytes of versions: handed out only as they were signed, and told when they are not."""
+
+import hmac
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from app.kernel.artifacts import ArtifactStore
+from app.kernel.auth import Call
+from app.kernel.changes import Changes
+from app.kernel.errors import NotFound
+from app.kernel.sendable import Sendable
+from app.kernel.signing import KeyRing
+from app.kernel.stored import ArtifactCorrupt, Digest, Stored
+from app.models.lookup import find_version, lock_version, refresh_newest
+from app.models.tables import CORRUPT, FORMATS, READY, Artifact, Version
+
+
+def checked_pieces(
+    source: Iterator[bytes], stored: Stored, on_fault: Callable[[ArtifactCorrupt], object]
+) -> Iterator[bytes]:
+    """All bytes of an artifact, the last piece kept back until all have been checked.
+
+    Of bytes that are not those that were signed, nobody ever gets what looks like a whole file.
+    """
+    seen, kept = Digest(), b""
+    try:
+        for piece in seen.through(source):
+            if kept:
+                yield kept
+            kept = piece
+        seen.check(stored.key, stored.digest, stored.bytes)
+    except ArtifactCorrupt as error:
+        on_fault(error)
+        raise
+    finally:
+        close = getattr(source, "close", None)
+        if close is not None:
+            close()
+    yield kept
+
+
+def check_bytes(store: ArtifactStore, stored: Stored) -> None:
+    """Raise ArtifactCorrupt unless these very bytes lie in the store; takes no memory."""
+    seen = Digest()
+    for _ in seen.through(store.stream(stored.key)):
+        pass
+    seen.check(stored.key, stored.digest, stored.bytes)
+
+
+class Artifacts:
+    """What can be done with the stored bytes."""
+
+    def __init__(self, changes: Changes, ring: KeyRing, store: ArtifactStore) -> None:
+        self._changes = changes
+        self._ring = ring
+        self._store = store
+
+    def download(self, call: Call, model: str, number: int, format_: str) -> Sendable:
+        """An artifact, its signature checked, and its bytes too where that is cheap.
+
+        Raises NotFound; ArtifactCorrupt, after which the version is known to be corrupt;
+        SecretRetired.
+        """
+        with self._changes.database.read() as session:
+            version = find_version(session, call, model, number)
+        found = [artifact for artifact in version.artifacts if artifact.format == format_]
+        if not found:
+            raise NotFound(f"{version.subject} has no artifact {format_}")
+        stored = found[0].stored
+        try:
+            found[0].identity(version).check(self._ring, found[0].mac)
+            # A folder digests what it hasn't seen before; another store says None.
+            self._store.local_path(stored.key, stored.digest, size=stored.bytes)
+        except ArtifactCorrupt as error:
+            self.mark_corrupt(call, version, error)
+            raise
+        return self._sendable(call, version, f"{model}-{number}.{format_}", stored)
+
+    def _sendable(self, call: Call, version: Version, name: str, stored: Stored) -> Sendable:
+        def pieces(start: int, end: int) -> Iterator[bytes]:
+            if (start, end) != (0, stored.bytes):
+                return self._store.stream(stored.key, start, end)
+            # To the end, whatever the row says: what is too long is wrong, too.
+            source = self._store.stream(stored.key)
+            return checked_pieces(source, stored, partial(self.mark_corrupt, call, version))
+
+        digest = bytes.fromhex(stored.digest.removeprefix("sha-256:"))
+        return Sendable(
+            filename=name,
+            etag=digest.hex(),
+            digest=b64encode(digest).decode(),
+            size=stored.bytes,
+            pieces=pieces,
+        )
+
+    def verify(self, call: Call, model: str, number: int) -> Version:
+        """Read all artifacts of a version and compare them with what was signed.
+
+        A version whose bytes are wrong becomes ``corrupt``; one whose bytes were put back is
+        ``ready`` again.
+        """
+        with self._changes.database.read() as session:
+            version = find_version(session, call, model, number)
+        if version.state not in (READY, CORRUPT):
+            return version
+        fault = self.fault_of(version)
+        if fault is not None:
+            return self.mark_corrupt(call, version, fault)
+        return self.restore(call, version)
+
+    def fault_of(self, version: Version, *, read: bool = True) -> ArtifactCorrupt | None:
+        """The first thing wrong with a version's MACs and, with ``read``, with its bytes.
+
+        Raises SecretRetired, Unavailable.
+        """
+        try:
+            for artifact in version.artifacts:
+                artifact.identity(version).check(self._ring, artifact.mac)
+                if read:
+                    check_bytes(self._store, artifact.stored)
+        except ArtifactCorrupt as error:
+            return error
+        return None
+
+    def mark_corrupt(self, call: Call, version: Version, fault: ArtifactCorrupt) -> Version:
+        """Take a version out of service, once; the row as it is then. Raises NotFound."""
+        return self._move(call, version, READY, CORRUPT, fault.detail)
+
+    def restore(self, call: Call, version: Version) -> Version:
+        """Take a corrupt version into service again; the row as it is then."""
+        return self._move(call, version, CORRUPT, READY, None)
+
+    def _move(
+        self, call: Call, version: Version, before: str, after: str, detail: str | None
+    ) -> Version:
+        with self._changes.begin(call) as change:
+            parent, row = lock_version(change.session, call, version.model, version.number)
+            if row.id != version.id or row.state != before:
+                return row
+            row.state = after
+            row.error = (
+                None
+                if detail is None
+                else {"code": "corrupt", "detail": detail, "retryable": False}
+            )
+            refresh_newest(change.session, parent)
+            change.record(
+                "version.corrupt" if after == CORRUPT else "version.restored",
+                row.subject,
+                {"model": row.model, "version": row.number, "id": row.id},
+            )
+        return row
+
+
+def sign(ring: KeyRing, version: Version, artifacts: list[Artifact]) -> None:
+    """Vouch for artifacts whose bytes have been checked."""
+    for artifact in artifacts:
+        if artifact.format in FORMATS:
+            artifact.mac = artifact.identity(version).sign(ring)
+
+
+def is_signed_anew(ring: KeyRing, version: Version, artifact: Artifact) -> bool:
+    """Whether the installation's present secret made the MAC, not an earlier one."""
+    return hmac.compare_digest(artifact.mac, artifact.identity(version).sign(ring))

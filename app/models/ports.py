@@ -1,0 +1,32 @@
+"""What this service needs from others: those who may refer to a model, and a queue for its jobs."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from sqlalchemy.orm import Session
+
+from app.kernel.auth import Call
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A thing of another service that needs a model to stay."""
+
+    service: str
+    subject: str
+    state: str
+    reason: str
+
+
+class Referrer(Protocol):
+    """Another service, as the one that may refer to our models."""
+
+    def references(self, call: Call, model: str, version: int | None) -> list[Reference]:
+        """What refers to a version, or with None to any part of the model; raises Unavailable."""
+
+
+class Jobs(Protocol):
+    """The queue of the service's own database."""
+
+    def enqueue(self, session: Session, kind: str, ref: str, *, project: str) -> bool:
+        """Add a job in the caller's transaction."""

@@ -1,0 +1,132 @@
+"""What a batch prediction's child process does: Parquet in, Parquet and CSV out, in chunks.
+
+The rows keep their order and all their columns; the outputs stand beside them: ``prediction`` and,
+of a classifier, ``probability_<class>``; ``prediction`` (regression); ``cluster``; ``outlier`` and
+``outlier_score``; ``component_<n>``. A name that the dataset has already gets underscores. Memory
+is bounded by the chunk: the outputs of each are a file of their own, and laid beside the dataset's
+columns at the end.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+
+from app.scoring.estimator import answer
+from app.scoring.format import load
+from app.scoring.frame import Recipe, as_text, prepare
+from app.scoring.loader import load_sklearn, minor_version
+from app.scoring.scores import Array, Scores
+
+CHUNK_ROWS = 50_000
+OUTPUT = "output.parquet"
+OUTPUT_CSV = "output.csv"
+Score = Callable[[Mapping[str, Array]], Scores]
+
+_CHUNK = "SELECT * FROM dataset WHERE file_row_number >= ? AND file_row_number < ?"
+_JOIN = f"""
+    COPY (
+        SELECT * FROM (SELECT * EXCLUDE (file_row_number) FROM dataset)
+        POSITIONAL JOIN (SELECT * EXCLUDE (file_row_number) FROM outputs)
+    ) TO '{OUTPUT}' (FORMAT parquet, COMPRESSION zstd)
+"""  # noqa: S608 (no outside text)
+_TO_CSV = f"COPY (FROM '{OUTPUT}') TO '{OUTPUT_CSV}' (FORMAT csv, HEADER)"
+
+
+def run(arguments: Mapping[str, Any], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Score ``parquet`` with ``model`` (a local artifact of ``format``) into ``output.*`` of the
+    current folder; how many rows.
+    """
+    score = _scorer(arguments)
+    with duckdb.connect(config=_settings(arguments["threads"])) as connection:
+        _create_view(connection, "dataset", [Path(arguments["parquet"])])
+        rows = (connection.execute("SELECT count(*) FROM dataset").fetchone() or (0,))[0]
+        taken = [row[0] for row in connection.execute("DESCRIBE dataset").fetchall()][:-1]
+        parts = []
+        for number, start in enumerate(range(0, max(rows, 1), CHUNK_ROWS)):
+            chunk = connection.execute(_CHUNK, [start, start + CHUNK_ROWS]).fetchnumpy()
+            part = Path(f"part-{number:06d}.parquet")
+            _write(connection, _beside(score(chunk), taken), part)
+            parts.append(part)
+            done = min(start + CHUNK_ROWS, rows) / max(rows, 1)
+            report({"fraction": 0.9 * done, "step": "scoring", "message": ""})
+        report({"fraction": 0.95, "step": "writing", "message": ""})
+        _create_view(connection, "outputs", parts)
+        connection.execute(_JOIN)
+        connection.execute(_TO_CSV)
+    for path in (OUTPUT, OUTPUT_CSV):
+        with Path(path).open("rb") as written:
+            os.fsync(written.fileno())
+    return {"rows": rows}
+
+
+def _scorer(arguments: Mapping[str, Any]) -> Score:
+    data = Path(arguments["model"]).read_bytes()
+    if arguments["format"] == "compiled":
+        return load(data).score
+    estimator = load_sklearn(data, expected_sklearn_minor=minor_version())
+    recipe, output = Recipe.from_list(arguments["recipe"]), arguments["output"]
+    return lambda columns: answer(estimator, prepare(recipe, columns), output)
+
+
+def _settings(threads: int) -> dict[str, str | bool | int | float | list[str]]:
+    return {
+        "threads": threads,
+        "memory_limit": "512MB",
+        "preserve_insertion_order": "true",
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "temp_directory": str(Path.cwd() / "spill"),
+    }
+
+
+def _create_view(connection: duckdb.DuckDBPyConnection, name: str, paths: Sequence[Path]) -> None:
+    """The rows of some files in order; their last column is the row's number in its file."""
+    listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
+    source = f"read_parquet([{listed}], file_row_number = true)"
+    connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {source}")  # noqa: S608 (our own names and paths, quoted)
+
+
+def _beside(scores: Scores, taken: Sequence[str]) -> dict[str, Array]:
+    """The outputs as columns, under names that the dataset does not have."""
+    # DuckDB, like SQL, does not tell names apart by their case.
+    known = {name.lower() for name in taken}
+    free: dict[str, Array] = {}
+    for name, column in _output_columns(scores):
+        unused = name
+        while unused.lower() in known:
+            unused += "_"
+        known.add(unused.lower())
+        free[unused] = column
+    return free
+
+
+def _output_columns(scores: Scores) -> Iterator[tuple[str, Array]]:
+    if scores.labels is not None:
+        classes = np.array(list(scores.classes), dtype=object)
+        yield "prediction", pd.Series(classes[scores.labels]).infer_objects().to_numpy()
+        if scores.probabilities is not None:
+            for place, name in enumerate(scores.classes):
+                yield f"probability_{as_text(name)}", scores.probabilities[:, place]
+    elif scores.components is not None:
+        for place in range(scores.components.shape[1]):
+            yield f"component_{place + 1}", scores.components[:, place]
+    else:
+        names = {
+            "values": "prediction",
+            "clusters": "cluster",
+            "outliers": "outlier",
+            "unusual": "outlier_score",
+        }
+        for name, array in scores.arrays().items():
+            yield names[name], array
+
+
+def _write(connection: duckdb.DuckDBPyConnection, columns: Mapping[str, Array], part: Path) -> None:
+    connection.register("chunk", pd.DataFrame(columns))
+    connection.execute(f"COPY chunk TO '{part}' (FORMAT parquet, COMPRESSION zstd)")
+    connection.unregister("chunk")

@@ -1,0 +1,143 @@
+"""``/batch-predictions`` and what hangs below it."""
+
+from typing import Any, cast
+
+from flask import Response, current_app, request
+from flask.views import MethodView
+
+from app.kernel.auth import secured
+from app.kernel.errors import NotAcceptable
+from app.kernel.http import Action, current_call
+from app.kernel.work_http import (
+    EVENTS_DOC,
+    EventQuery,
+    WaitQuery,
+    WorkEventList,
+    events_answer,
+    known_etag,
+    waiting_places,
+)
+from app.predictions import schemas
+from app.predictions.batches import BATCHES, BatchPredictions
+from app.predictions.resources import blp
+
+__all__ = ["blp"]
+
+_BATCH = {"model": "penguins@champion", "dataset": "penguins", "dataset_version": 1}
+_FORMATS = {"text/csv": "csv", "application/vnd.apache.parquet": "parquet"}
+
+
+def _batches() -> BatchPredictions:
+    return cast("BatchPredictions", current_app.extensions["batches"])
+
+
+@blp.route("/api/v1/batch-predictions")
+class BatchPredictionCollection(MethodView):
+    """The project's batch predictions."""
+
+    @secured("predictions:read")
+    @blp.doc(operationId="listBatchPredictions")
+    @blp.arguments(BATCHES.schema(), location="query")
+    @blp.response(200, schemas.BatchPredictionList)
+    def get(self, arguments: dict[str, Any]) -> Any:
+        """List batch predictions"""
+        return _batches().list(current_call(), arguments)
+
+    @secured("predictions:write")
+    @blp.doc(operationId="createBatchPrediction")
+    @blp.arguments(schemas.BatchPredictionIn, example=_BATCH)
+    @blp.creates(202, schemas.BatchPredictionOut)
+    def post(self, body: dict[str, Any]) -> Any:
+        """Predict all rows of a dataset version"""
+        return _batches().create(current_call(), body)
+
+
+@blp.route("/api/v1/batch-predictions/<id:batch>")
+class BatchPrediction(MethodView):
+    """One batch prediction."""
+
+    @secured("predictions:read")
+    @blp.arguments(WaitQuery, location="query")
+    @blp.response(200, schemas.BatchPredictionOut)
+    def get(self, arguments: dict[str, Any], batch: str) -> Any:
+        """Get a batch prediction; with `wait`, as soon as it changes"""
+        if not arguments["wait"]:
+            return _batches().get(current_call(), batch)
+        seconds = arguments["wait"]
+        with waiting_places().hold():
+            return _batches().wait(current_call(), batch, seconds=seconds, known=known_etag())
+
+    @secured("predictions:write")
+    @blp.arguments(schemas.BatchPredictionUpdate, example={"tags": {"purpose": "demo"}})
+    @blp.response(200, schemas.BatchPredictionOut)
+    def patch(self, body: dict[str, Any], batch: str) -> Any:
+        """Replace a batch prediction's tags"""
+        return _batches().update(current_call(), batch, body["tags"])
+
+    @secured("predictions:write")
+    @blp.response(204)
+    def delete(self, batch: str) -> None:
+        """Delete a batch prediction that has ended, with its content"""
+        _batches().delete(current_call(), batch)
+
+
+@blp.route("/api/v1/batch-predictions/<id:batch>/cancel")
+class CancelBatchPrediction(Action):
+    """The end of a batch before its time."""
+
+    @secured("predictions:write")
+    @blp.creates(202, schemas.BatchPredictionOut)
+    def post(self, batch: str) -> Any:
+        """Cancel a batch prediction"""
+        return _batches().cancel(current_call(), batch)
+
+
+@blp.route("/api/v1/batch-predictions/<id:batch>/events")
+class BatchPredictionEvents(MethodView):
+    """What happened to a batch prediction."""
+
+    @secured("predictions:read")
+    @blp.doc(operationId="listBatchPredictionEvents", **EVENTS_DOC)
+    @blp.arguments(EventQuery, location="query")
+    @blp.response(200, WorkEventList)
+    def get(self, arguments: dict[str, Any], batch: str) -> Any:
+        """List a batch prediction's events, or follow them as a stream"""
+        call = current_call()
+        return events_answer(
+            lambda after: _batches().events(batch, after),
+            lambda: _batches().get(call, batch),
+            arguments["after"],
+        )
+
+
+@blp.route("/api/v1/batch-predictions/<id:batch>/content")
+class BatchPredictionContent(MethodView):
+    """The result of a batch prediction."""
+
+    @secured("predictions:read")
+    @blp.response(200, {"type": "string", "format": "binary"}, content_type="text/csv")
+    @blp.alt_response(
+        200,
+        schema={"type": "string", "format": "binary"},
+        content_type="application/vnd.apache.parquet",
+        success=True,
+    )
+    def get(self, batch: str) -> Any:
+        """Get the rows of the dataset in order, with the outputs beside them
+
+        As CSV or Parquet, by `Accept`.
+        """
+        accepted = request.accept_mimetypes.best_match(list(_FORMATS))
+        if accepted is None:
+            raise NotAcceptable("Offered: " + ", ".join(_FORMATS))
+        content = _batches().content(current_call(), batch, _FORMATS[accepted])
+        store = current_app.extensions["wiring"].store
+        return Response(
+            store.stream(content["key"]),
+            content_type=accepted,
+            headers={
+                "Content-Length": str(content["bytes"]),
+                "ETag": f'"{content["digest"]}"',
+                "Content-Disposition": f'attachment; filename="{batch}.{_FORMATS[accepted]}"',
+            },
+        )

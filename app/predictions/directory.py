@@ -1,0 +1,175 @@
+"""Which version a model reference means: a read model of the models service.
+
+It is filled on demand, kept true by following the models service's events, and remembered in a
+table, so that what was known is served also while the models service is away.
+"""
+
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from app.kernel.auth import Call
+from app.kernel.errors import Invalid, NotFound, ServiceError, Unavailable
+from app.kernel.sql import Database
+from app.predictions.ports import Models
+from app.predictions.tables import KnownModel
+
+DEFAULT_ALIAS = "champion"
+EVERY_PROJECT = "*"
+LATEST = "latest"
+_WAIT_SECONDS = 10
+_PAUSE_SECONDS = 1.0
+_REFERENCE = re.compile(
+    r"(?P<model>[a-z0-9][a-z0-9._-]{0,62})(?:@(?P<alias>[a-z0-9][a-z0-9._-]{0,62})|/(?P<version>[1-9][0-9]{0,8}))?"
+)
+log = structlog.get_logger("directory")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a client calls a model: by name, by alias or by version."""
+
+    model: str
+    alias: str | None = None
+    version: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Reference":
+        """``penguins``, ``penguins@champion`` or ``penguins/3``; raises Invalid."""
+        found = _REFERENCE.fullmatch(text)
+        if found is None:
+            raise Invalid.at(
+                "/model", "invalid", "A model reads `name`, `name@alias` or `name/version`"
+            )
+        version = found["version"]
+        return cls(found["model"], found["alias"], int(version) if version else None)
+
+
+@dataclass
+class Known:
+    """What is known of one model; locations are immutable and kept once asked for."""
+
+    state: Mapping[str, Any]
+    locations: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def version_of(self, reference: Reference) -> int:
+        """The version that a reference means; raises NotFound."""
+        versions = {item["version"] for item in self.state["versions"] if item["state"] == "ready"}
+        if reference.version is not None:
+            if reference.version not in versions:
+                raise NotFound(f"{reference.model} has no ready version {reference.version}")
+            return reference.version
+        aliases = self.state["aliases"]
+        if reference.alias is not None:
+            if reference.alias not in aliases:
+                raise NotFound(f"{reference.model} has no alias {reference.alias}")
+            return int(aliases[reference.alias])
+        if DEFAULT_ALIAS in aliases:
+            return int(aliases[DEFAULT_ALIAS])
+        if not versions:
+            raise NotFound(f"{reference.model} has no ready version yet")
+        return int(max(versions))
+
+
+class Directory:
+    """Resolves references; thread-safe."""
+
+    def __init__(self, database: Database, models: Models) -> None:
+        self._database = database
+        self._models = models
+        self._known: dict[tuple[str, str], Known] = {}
+        self._position: str | None = None
+        self._stopped = threading.Event()
+
+    def locate(self, call: Call, reference: Reference) -> Mapping[str, Any]:
+        """The location of the version that a reference means; raises NotFound, Unavailable."""
+        place = (call.project, reference.model)
+        known = self._known.get(place) or self._learn(call, reference.model)
+        try:
+            version = str(known.version_of(reference))
+        except NotFound:
+            # It may be so new that its event has not come yet.
+            known = self._learn(call, reference.model)
+            version = str(known.version_of(reference))
+        location = known.locations.get(version)
+        if location is None:
+            location = self._models.location(call, reference.model, int(version))
+            known.locations[version] = location
+            self._remember(place, known)
+        return location
+
+    def _learn(self, call: Call, model: str) -> Known:
+        place = (call.project, model)
+        try:
+            known = Known(self._models.state(call, model))
+        except Unavailable:
+            remembered = self._recall(place)
+            if remembered is None:
+                raise
+            log.warning("served_from_memory", model=model, project=call.project)
+            return remembered
+        before = self._known.get(place)
+        if before is not None and before.state["id"] == known.state["id"]:
+            present = {str(item["version"]) for item in known.state["versions"]}
+            kept = {v: found for v, found in before.locations.items() if v in present}
+            known.locations.update(kept)
+        self._known[place] = known
+        self._remember(place, known)
+        return known
+
+    def _remember(self, place: tuple[str, str], known: Known) -> None:
+        project, model = place
+        row = KnownModel(
+            project=project,
+            model=model,
+            state=dict(known.state),
+            locations=dict(known.locations),
+        )
+        with self._database.write() as session:
+            session.merge(row)
+
+    def _recall(self, place: tuple[str, str]) -> Known | None:
+        with self._database.read() as session:
+            row = session.get(KnownModel, place)
+        return None if row is None else Known(row.state, dict(row.locations))
+
+    def follow_once(self, *, wait: int) -> None:
+        """Take in what has happened since the last time; wait for news so many seconds."""
+        call = Call(EVERY_PROJECT, "follower", frozenset(), "follower")
+        if self._position is None:
+            # What was learnt before the position is known may be older than it.
+            _, self._position = self._models.events(call, LATEST, wait=0)
+            self._known.clear()
+        events, position = self._models.events(call, self._position, wait=wait)
+        for project, model in {(event.project, event.model) for event in events}:
+            if (project, model) in self._known:
+                self._refresh(project, model)
+        self._position = position
+
+    def _refresh(self, project: str, model: str) -> None:
+        call = Call(project, "follower", frozenset(), "follower")
+        try:
+            self._learn(call, model)
+        except NotFound:
+            self._known.pop((project, model), None)
+            with self._database.write() as session:
+                row = session.get(KnownModel, (project, model))
+                if row is not None:
+                    session.delete(row)
+
+    def follow(self) -> None:
+        """Follow until ``stop``: the loop of a background thread."""
+        while not self._stopped.is_set():
+            try:
+                self.follow_once(wait=_WAIT_SECONDS)
+            except ServiceError as error:
+                log.warning("following_failed", error=error.detail)
+                self._stopped.wait(_PAUSE_SECONDS)
+
+    def stop(self) -> None:
+        """End ``follow`` at its next turn."""
+        self._stopped.set()

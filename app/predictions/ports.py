@@ -1,0 +1,58 @@
+"""What predictions need from others."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from app.kernel.auth import Call
+
+
+@dataclass(frozen=True)
+class ModelEvent:
+    """Something that happened to a model."""
+
+    project: str
+    model: str
+
+
+class Models(Protocol):
+    """The models service as predictions see it."""
+
+    def state(self, call: Call, model: str) -> Mapping[str, Any]:
+        """Aliases and ready versions of a model; raises NotFound."""
+
+    def location(self, call: Call, model: str, version: int) -> Mapping[str, Any]:
+        """A version with its signature and where its artifacts lie; raises NotFound."""
+
+    def events(
+        self, call: Call, after: str | None, *, wait: int
+    ) -> tuple[Sequence[ModelEvent], str]:
+        """What happened to models since a position (``latest``: nothing yet), and the next one."""
+
+
+@dataclass(frozen=True)
+class HeldDataset:
+    """A dataset version that can't be deleted for a while."""
+
+    dataset: str
+    version: int
+    columns: Sequence[Mapping[str, Any]]
+    storage: Mapping[str, Any]
+
+
+class Datasets(Protocol):
+    """The datasets service as predictions see it."""
+
+    def hold(
+        self, call: Call, dataset: str, version: int | None, *, holder: str, seconds: int
+    ) -> HeldDataset:
+        """Keep a version (None: the newest) from deletion; raises NotFound, Conflict."""
+
+
+class Scorer(Protocol):
+    """What scores a version that isn't served compiled."""
+
+    def score(
+        self, location: Mapping[str, Any], columns: Mapping[str, Sequence[Any]]
+    ) -> Sequence[Mapping[str, Any]]:
+        """One output per row; raises Unavailable when the process is not there."""

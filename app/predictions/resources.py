@@ -1,0 +1,120 @@
+"""``/predictions``, ``/models/{model}/predict`` and ``/references/predictions``."""
+
+from typing import Any, cast
+
+from flask import current_app
+from flask.views import MethodView
+
+from app.kernel.auth import secured
+from app.kernel.http import Action, Blueprint, current_call
+from app.kernel.references import ReferenceList, ReferenceQuery
+from app.predictions import schemas
+from app.predictions.batches import BatchPredictions
+from app.predictions.directory import Reference
+from app.predictions.service import PREDICTIONS, Predictions
+
+blp = Blueprint(
+    "predictions", __name__, description="Predictions: stored, unstored, over whole datasets."
+)
+
+_ROW = {
+    "island": "Biscoe",
+    "bill_length_mm": 46.1,
+    "bill_depth_mm": 13.2,
+    "flipper_length_mm": 211,
+    "body_mass_g": 4500,
+    "sex": "female",
+    "year": 2007,
+}
+_ROWS = {"inputs": [_ROW]}
+_COLUMNS = {"columns": list(_ROW), "rows": [list(_ROW.values())]}
+
+
+def _examples(**more: Any) -> dict[str, Any]:
+    return {
+        "objects": {"summary": "A row is an object", "value": {**more, **_ROWS}},
+        "arrays": {"summary": "A row is an array", "value": {**more, **_COLUMNS}},
+    }
+
+
+def _predictions() -> Predictions:
+    return cast("Predictions", current_app.extensions["predictions"])
+
+
+@blp.route("/api/v1/predictions")
+class PredictionCollection(MethodView):
+    """The project's stored predictions."""
+
+    @secured("predictions:read")
+    @blp.doc(operationId="listPredictions")
+    @blp.arguments(PREDICTIONS.schema(), location="query")
+    @blp.response(200, schemas.PredictionList)
+    def get(self, arguments: dict[str, Any]) -> Any:
+        """List stored predictions"""
+        return _predictions().list(current_call(), arguments)
+
+    @secured("predictions:write")
+    @blp.doc(operationId="createPrediction")
+    @blp.arguments(schemas.PredictionIn, examples=_examples(model="penguins"))
+    @blp.creates(201, schemas.PredictionOut)
+    def post(self, body: dict[str, Any]) -> Any:
+        """Predict, and keep inputs and outputs
+
+        Both are durable when the answer is sent.
+        """
+        return _predictions().create(current_call(), body)
+
+    @secured("predictions:write")
+    @blp.doc(operationId="deletePredictions")
+    @blp.arguments(PREDICTIONS.schema(), location="query")
+    @blp.response(200, schemas.DeletedOut)
+    def delete(self, arguments: dict[str, Any]) -> Any:
+        """Delete the stored predictions that the filters name; at least one filter is needed"""
+        return {"deleted": _predictions().delete_all(current_call(), arguments)}
+
+
+@blp.route("/api/v1/predictions/<id:prediction>")
+class Prediction(MethodView):
+    """One stored prediction."""
+
+    @secured("predictions:read")
+    @blp.response(200, schemas.PredictionOut)
+    def get(self, prediction: str) -> Any:
+        """Get a stored prediction"""
+        return _predictions().get(current_call(), prediction)
+
+    @secured("predictions:write")
+    @blp.response(204)
+    def delete(self, prediction: str) -> None:
+        """Delete a stored prediction"""
+        _predictions().delete(current_call(), prediction)
+
+
+@blp.route("/api/v1/models/<name:model>/predict")
+class Predict(Action):
+    """The hot path."""
+
+    @secured("predictions:write")
+    @blp.arguments(schemas.PredictIn, examples=_examples())
+    @blp.arguments(schemas.PredictQuery, location="query")
+    @blp.response(200, schemas.PredictOut)
+    def post(self, body: dict[str, Any], arguments: dict[str, Any], model: str) -> Any:
+        """Predict without keeping anything
+
+        By the version or alias given, else by the alias champion, else by the newest version.
+        """
+        reference = Reference(model, arguments["alias"], arguments["version"])
+        return _predictions().predict(current_call(), reference, body)
+
+
+@blp.route("/api/v1/references/predictions", tags=["peers"])
+class PredictionReferences(MethodView):
+    """What of this service refers to others' things."""
+
+    @secured("references:read")
+    @blp.arguments(ReferenceQuery, location="query")
+    @blp.response(200, ReferenceList)
+    def get(self, arguments: dict[str, Any]) -> Any:
+        """List the batch predictions that need a dataset or a model (peers only)"""
+        batches = cast("BatchPredictions", current_app.extensions["batches"])
+        return {"items": batches.references(current_call(), **arguments)}

@@ -1,0 +1,154 @@
+"""Predictions over the wire."""
+
+from typing import Any
+
+from marshmallow import ValidationError, fields, validates_schema
+from marshmallow.validate import Length, OneOf, Range
+
+from app.kernel.fields import Input, Integer, Name, Output, QueryInteger, Tags, UtcTime
+from app.kernel.work_http import WorkOut
+
+PARTS = ("label", "probabilities", "value", "cluster", "outlier", "score", "components")
+_HIGHEST_VERSION = 999_999_999
+_VALUE = {"type": ["string", "number", "boolean", "null"]}
+
+
+class PredictIn(Input):
+    """Rows to score: ``inputs`` (objects), or ``columns`` and ``rows`` (arrays)."""
+
+    inputs = fields.List(
+        fields.Dict(keys=fields.String(), metadata={"additionalProperties": _VALUE}),
+        validate=Length(min=1),
+        metadata={"description": "One object a row: column to value."},
+    )
+    columns = fields.List(fields.String(), validate=Length(min=1))
+    rows = fields.List(
+        fields.List(fields.Raw(allow_none=True, metadata=_VALUE)), validate=Length(min=1)
+    )
+    include = fields.List(
+        fields.String(validate=OneOf(PARTS)),
+        validate=Length(min=1, max=len(PARTS)),
+        metadata={"description": "Parts of the outputs to answer; default: all that there are."},
+    )
+
+    @validates_schema
+    def one_form(self, data: dict[str, Any], **_: Any) -> None:
+        """Exactly one of the two forms."""
+        columnar = "columns" in data or "rows" in data
+        if "inputs" in data and columnar:
+            raise ValidationError("Give inputs, or columns and rows; not both.", "inputs")
+        if "inputs" not in data and not columnar:
+            raise ValidationError("Missing data for required field.", "inputs")
+        if columnar and not ("columns" in data and "rows" in data):
+            missing = "rows" if "columns" in data else "columns"
+            raise ValidationError("Missing data for required field.", missing)
+
+
+class PredictionIn(PredictIn):
+    """Rows to score, and by which model."""
+
+    model = fields.String(
+        required=True,
+        validate=Length(1, 130),
+        metadata={"description": "`name`, `name@alias` or `name/version`."},
+    )
+
+
+class PredictQuery(Input):
+    """Which version of the model; default: the alias champion, else the newest."""
+
+    version = QueryInteger(load_default=None, validate=Range(1, _HIGHEST_VERSION))
+    alias = Name(load_default=None)
+
+    @validates_schema
+    def one_of_them(self, data: dict[str, Any], **_: Any) -> None:
+        """A version and an alias at once could contradict each other."""
+        if data["version"] is not None and data["alias"] is not None:
+            raise ValidationError("Give a version or an alias, not both.", "alias")
+
+
+class OutputRow(Output):
+    """What the model says of one row; which members there are depends on its task."""
+
+    label = fields.Raw(metadata={"type": ["string", "number", "boolean"]})
+    probabilities = fields.Dict(keys=fields.String(), values=fields.Float())
+    value = fields.Float()
+    cluster = fields.Integer()
+    outlier = fields.Boolean()
+    score = fields.Float(
+        metadata={"description": "The greater, the more unusual; above 0: outlier."}
+    )
+    components = fields.List(fields.Float())
+
+
+class PredictOut(Output):
+    """An answer that isn't stored."""
+
+    model = fields.String(required=True)
+    version = fields.Integer(required=True)
+    engine = fields.String(required=True, validate=OneOf(("compiled", "sklearn")))
+    outputs = fields.List(fields.Nested(OutputRow), required=True)
+
+
+class PredictionOut(PredictOut):
+    """A stored prediction."""
+
+    id = fields.String(required=True, metadata={"format": "uuid"})
+    inputs = fields.List(fields.Dict(), required=True)
+    created_at = UtcTime(required=True)
+
+
+class PredictionList(Output):
+    """A page of stored predictions."""
+
+    items = fields.List(fields.Nested(PredictionOut), required=True)
+    next_page_token = fields.String(required=True, allow_none=True)
+
+
+class DeletedOut(Output):
+    """How many were deleted."""
+
+    deleted = fields.Integer(required=True)
+
+
+class BatchPredictionIn(Input):
+    """A dataset to score, and by which model."""
+
+    model = fields.String(
+        required=True,
+        validate=Length(1, 130),
+        metadata={"description": "`name`, `name@alias` or `name/version`."},
+    )
+    dataset = Name(required=True)
+    dataset_version = Integer(
+        load_default=None,
+        allow_none=True,
+        validate=Range(1, _HIGHEST_VERSION),
+        metadata={"description": "Default: the newest."},
+    )
+    tags = Tags(load_default=dict)
+
+
+class BatchPredictionUpdate(Input):
+    """What of a batch prediction may be changed."""
+
+    tags = Tags(required=True)
+
+
+class BatchPredictionOut(WorkOut):
+    """Predictions over all rows of a dataset version."""
+
+    model = fields.String(required=True)
+    version = fields.Integer(required=True)
+    dataset = fields.String(required=True)
+    dataset_version = fields.Integer(required=True)
+    rows = fields.Integer(required=True, allow_none=True)
+    engine = fields.String(required=True, allow_none=True)
+    tags = fields.Dict(required=True, keys=fields.String(), values=fields.String())
+
+
+class BatchPredictionList(Output):
+    """A page of batch predictions."""
+
+    items = fields.List(fields.Nested(BatchPredictionOut), required=True)
+    next_page_token = fields.String(required=True, allow_none=True)

@@ -1,0 +1,75 @@
+"""The scorer process: scikit-learn's own answers for versions that aren't served compiled.
+
+It alone of the serving processes loads scikit-learn and joblib artifacts, checked and by an exact
+allow-list. One native thread each: rows are few, and the requests come in parallel.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from app.kernel.errors import Invalid
+from app.scoring.estimator import answer
+from app.scoring.frame import Recipe, prepare
+from app.scoring.loader import load_sklearn, minor_version
+
+JOBLIB = "joblib"
+
+
+class Estimators:
+    """Loaded estimators, the least recently used ones dropped past a number of artifact bytes."""
+
+    def __init__(
+        self, open_artifact: Callable[[Mapping[str, Any], str], bytes], most_bytes: int
+    ) -> None:
+        self._open = open_artifact
+        self._most = most_bytes
+        self._lock = threading.Lock()
+        self._loaded: OrderedDict[str, tuple[Any, int]] = OrderedDict()
+
+    def get(self, location: Mapping[str, Any]) -> Any:
+        """The estimator of a version."""
+        artifact = next(item for item in location["artifacts"] if item["format"] == JOBLIB)
+        with self._lock:
+            found = self._loaded.get(artifact["digest"])
+            if found is not None:
+                self._loaded.move_to_end(artifact["digest"])
+                return found[0]
+        data = self._open(location, JOBLIB)
+        estimator = load_sklearn(data, expected_sklearn_minor=minor_version())
+        with self._lock:
+            self._loaded[artifact["digest"]] = (estimator, len(data))
+            while len(self._loaded) > 1 and self._total() > self._most:
+                self._loaded.popitem(last=False)
+        return estimator
+
+    def _total(self) -> int:
+        return sum(size for _, size in self._loaded.values())
+
+
+class Scoring:
+    """What the process answers."""
+
+    def __init__(self, estimators: Estimators) -> None:
+        self._estimators = estimators
+        threadpool_limits(1)
+
+    def handlers(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
+        """The questions by name."""
+        return {"score": self.score}
+
+    def score(self, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+        """Outputs for ``columns`` by the version at ``location``; raises Invalid for rows that the
+        estimator refuses.
+        """
+        location, columns = arguments["location"], arguments["columns"]
+        estimator = self._estimators.get(location)
+        prepared = prepare(Recipe.from_list(location["recipe"]), columns)
+        try:
+            scores = answer(estimator, prepared, location["signature"]["output"])
+        except ValueError as error:
+            raise Invalid(f"The model has no answer for these rows: {error}"[:500]) from error
+        return scores.rows()

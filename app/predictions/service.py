@@ -1,0 +1,184 @@
+"""Predictions of single rows: stored and unstored."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import delete, select
+
+from app.kernel.auth import Call
+from app.kernel.changes import Changes
+from app.kernel.errors import Invalid, NotFound
+from app.kernel.pagination import Listing, Page
+from app.kernel.signing import KeyRing
+from app.kernel.sql import Database, utc_now
+from app.predictions.directory import Directory, Reference
+from app.predictions.engine import Engine
+from app.predictions.inputs import read_rows
+from app.predictions.tables import KnownModel, Prediction
+
+PREDICTIONS = Listing(
+    "Predictions",
+    {
+        "created_at": Prediction.created_at,
+        "model": Prediction.model,
+        "version": Prediction.version,
+        "engine": Prediction.engine,
+    },
+    order=("created_at",),
+    identity=Prediction.id,
+)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """An answer that isn't stored."""
+
+    model: str
+    version: int
+    engine: str
+    outputs: Sequence[Mapping[str, Any]]
+
+
+class Predictions:
+    """What a client can do with predictions."""
+
+    def __init__(
+        self,
+        database: Database,
+        ring: KeyRing,
+        directory: Directory,
+        engine: Engine,
+        most_rows: int,
+    ) -> None:
+        self._database = database
+        self._changes = Changes(database, "predictions")
+        self._ring = ring
+        self._directory = directory
+        self._engine = engine
+        self._most_rows = most_rows
+
+    def predict(self, call: Call, reference: Reference, body: Mapping[str, Any]) -> Predicted:
+        """Score a request's rows; raises NotFound, Invalid, TooLarge, Unavailable."""
+        location = self._directory.locate(call, reference)
+        columns, _ = read_rows(body, location["signature"]["inputs"], self._most_rows)
+        answered = self._engine.score(location, columns)
+        outputs = _included(answered.outputs, body.get("include"))
+        return Predicted(reference.model, location["version"], answered.engine, outputs)
+
+    def create(self, call: Call, body: Mapping[str, Any]) -> Prediction:
+        """Score rows and keep inputs and outputs: durable when this returns."""
+        try:
+            predicted = self.predict(call, Reference.parse(body["model"]), body)
+        except NotFound as error:
+            raise Invalid.at("/model", "unknown_model", error.detail) from error
+        row = Prediction(
+            project=call.project,
+            model=predicted.model,
+            version=predicted.version,
+            engine=predicted.engine,
+            rows=len(predicted.outputs),
+            inputs_json=json.dumps(_as_objects(body), ensure_ascii=False),
+            outputs_json=json.dumps(list(predicted.outputs), ensure_ascii=False),
+        )
+        with self._changes.begin(call) as change:
+            change.session.add(row)
+            change.session.flush()
+            told = {"model": row.model, "version": row.version, "rows": row.rows}
+            change.record("prediction.created", row.subject, told)
+            change.answer(row)
+        return row
+
+    def list(self, call: Call, arguments: Mapping[str, Any]) -> Page[Prediction]:
+        """The project's stored predictions."""
+        query = select(Prediction).where(Prediction.project == call.project)
+        with self._database.read() as session:
+            return PREDICTIONS.page(session, query, arguments, self._ring, call.project)
+
+    def get(self, call: Call, prediction_id: str) -> Prediction:
+        """One stored prediction; raises NotFound."""
+        with self._database.read() as session:
+            row = session.scalar(
+                select(Prediction).where(
+                    Prediction.project == call.project, Prediction.id == prediction_id
+                )
+            )
+        if row is None:
+            raise NotFound(f"There is no prediction {prediction_id}")
+        return row
+
+    def delete(self, call: Call, prediction_id: str) -> None:
+        """Forget one stored prediction."""
+        with self._changes.begin(call) as change:
+            row = change.session.scalar(
+                select(Prediction)
+                .where(Prediction.project == call.project, Prediction.id == prediction_id)
+                .with_for_update()
+            )
+            if row is None:
+                raise NotFound(f"There is no prediction {prediction_id}")
+            change.guard(row)
+            change.record("prediction.deleted", row.subject, {"model": row.model})
+            change.session.delete(row)
+
+    def delete_all(self, call: Call, arguments: Mapping[str, Any]) -> int:
+        """Forget the predictions that the filters name; their count. Raises Invalid without one."""
+        conditions = PREDICTIONS.conditions(arguments)
+        if not conditions:
+            raise Invalid("Name what to delete by a filter, such as created_at__lt")
+        with self._changes.begin(call) as change:
+            done = change.session.execute(
+                delete(Prediction).where(Prediction.project == call.project, *conditions)
+            )
+            count = int(getattr(done, "rowcount", 0))
+            change.record("predictions.deleted", "predictions", {"count": count})
+        return count
+
+    def sweep(self) -> int:
+        """Forget what the models' retention no longer keeps; the count."""
+        with self._database.read() as session:
+            models = [
+                (row.project, row.model, row.state["retention"])
+                for row in session.scalars(select(KnownModel))
+                if row.state.get("retention")
+            ]
+        return sum(self._retain(*model) for model in models)
+
+    def _retain(self, project: str, model: str, retention: Mapping[str, Any]) -> int:
+        mine = (Prediction.project == project, Prediction.model == model)
+        dropped = 0
+        with self._database.write() as session:
+            if retention.get("max_age_days") is not None:
+                oldest = utc_now() - timedelta(days=retention["max_age_days"])
+                done = session.execute(
+                    delete(Prediction).where(*mine, Prediction.created_at < oldest)
+                )
+                dropped += int(getattr(done, "rowcount", 0))
+            if retention.get("max_rows") is not None:
+                kept = (
+                    select(Prediction.id)
+                    .where(*mine)
+                    .order_by(Prediction.created_at.desc(), Prediction.id.desc())
+                    .limit(retention["max_rows"])
+                )
+                done = session.execute(
+                    delete(Prediction).where(*mine, Prediction.id.not_in(kept.scalar_subquery()))
+                )
+                dropped += int(getattr(done, "rowcount", 0))
+        return dropped
+
+
+def _included(
+    outputs: Sequence[Mapping[str, Any]], include: Sequence[str] | None
+) -> Sequence[Mapping[str, Any]]:
+    if include is None:
+        return outputs
+    return [{name: row[name] for name in row if name in include} for row in outputs]
+
+
+def _as_objects(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    if "inputs" in body:
+        return list(body["inputs"])
+    return [dict(zip(body["columns"], row, strict=True)) for row in body["rows"]]

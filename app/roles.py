@@ -1,0 +1,172 @@
+"""The main loops of the role processes. Only this module imports the services' workers."""
+
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import structlog
+from flask import Flask
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+
+from app.config import Settings
+from app.factory import create_app
+from app.kernel.job_worker import Worker
+from app.kernel.jobs import JobQueue
+from app.kernel.leash import die_with
+from app.kernel.local_rpc import Handler, Server
+from app.kernel.logs import configure_logs
+from app.kernel.migrations import upgrade
+from app.kernel.sandbox import Sandbox
+from app.kernel.work_handler import WorkHandler
+from app.predictions.batches import JOB as BATCH_JOB
+from app.predictions.workers import PRELOAD as BATCH_PRELOAD
+from app.predictions.workers import BatchHost, BatchWorker
+from app.supervisor import PARENT_VARIABLE
+from app.training.peers import ModelsPeer as TrainingModelsPeer
+from app.training.service import JOB as TRAINING_JOB
+from app.training.workers import PRELOAD as TRAINING_PRELOAD
+from app.training.workers import FitHost, TrainingWorker
+from app.wiring import Wiring
+
+log = structlog.get_logger("roles")
+_KILL_SECONDS = 15
+_SERVER_VARIABLE = "MODELYARD_SERVER_PID"
+
+
+def run_role(name: str, settings: Settings) -> None:
+    """Run one role until it is told to stop."""
+    parent = os.environ.get(PARENT_VARIABLE)
+    if parent is not None:
+        die_with(int(parent))
+    kind = name.partition("-")[0]
+    roles = {
+        "api": run_api,
+        "migrate": run_migrations,
+        "ingest": run_ingest,
+        "scorer": run_scorer,
+        "worker": run_worker,
+    }
+    roles[kind](settings)
+
+
+def run_migrations(settings: Settings) -> None:
+    """Bring every database up to date; on the very first start print the admin key, once."""
+    wiring = Wiring(settings)
+    for service in settings.services:
+        for history in ("kernel", service):
+            upgrade(wiring.database(service), history)
+    secret = wiring.access.ensure_admin() if "access" in settings.services else None
+    if secret is not None:
+        click.echo(f"\nThe admin key, shown this once:\n\n    {secret}\n")
+    wiring.close()
+
+
+def run_api(settings: Settings) -> None:
+    """Serve HTTP. The views run in granian's worker process, which ends with this one."""
+    os.environ[_SERVER_VARIABLE] = str(os.getpid())
+    Granian(
+        target="app.roles:make_app",
+        factory=True,
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.WSGI,
+        workers=1,
+        blocking_threads=settings.threads,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=15_000),
+        log_enabled=False,
+        respawn_failed_workers=True,
+        respawn_interval=0.5,
+        workers_kill_timeout=_KILL_SECONDS,
+        websockets=False,
+    ).serve()
+
+
+def make_app() -> Flask:
+    """The app inside granian's worker process."""
+    die_with(int(os.environ[_SERVER_VARIABLE]))
+    settings = Settings.from_environment()
+    configure_logs(settings.log_level, as_json=settings.log_json, role="api")
+    app = create_app(settings)
+    app.extensions["wiring"].start_following()
+    return app
+
+
+def run_ingest(settings: Settings) -> None:
+    """Turn uploads into checked Parquet, and read it back, for the API next door."""
+    from app.datasets.process import ingest_handlers
+
+    serve_locally(Wiring(settings).socket("ingest"), ingest_handlers(settings))
+
+
+def run_scorer(settings: Settings) -> None:
+    """Answer for versions that aren't served compiled."""
+    from app.predictions.scorer import Estimators, Scoring
+
+    wiring = Wiring(settings)
+    estimators = Estimators(wiring.artifact_reader.open, settings.model_cache)
+    serve_locally(wiring.socket("scorer"), Scoring(estimators).handlers())
+
+
+def serve_locally(socket: Path, handlers: Mapping[str, Handler]) -> None:
+    """Answer neighbours until SIGTERM."""
+    server = Server(socket, handlers)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.stop())
+    server.run()
+
+
+def run_worker(settings: Settings) -> None:
+    """Do the jobs of all databases until SIGTERM."""
+    wiring = Wiring(settings)
+    create_app(settings, wiring)
+    with Sandbox(preload=[*TRAINING_PRELOAD, *BATCH_PRELOAD]) as sandbox:
+        handlers = work_handlers(wiring, sandbox)
+        worker = Worker(
+            job_queues(wiring),
+            {kind: handler.handle for kind, handler in handlers.items()},
+            lambda job, error: handlers[job.kind].on_failure(job, error),
+            slots=settings.slots,
+            lease=settings.lease_seconds,
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: worker.drain())
+        sandbox.warm()
+        worker.run()
+    wiring.close()
+
+
+def job_queues(wiring: Wiring) -> dict[str, JobQueue]:
+    """One queue for each database, named after a service that has it."""
+    served = wiring.settings.services
+    by_database = {wiring.database(service): service for service in reversed(served)}
+    return {service: wiring.jobs(service) for service in by_database.values()}
+
+
+def work_handlers(wiring: Wiring, sandbox: Sandbox) -> dict[str, WorkHandler[Any]]:
+    """The handler of each kind of job."""
+    folder = wiring.settings.instance / "work"
+    handlers: dict[str, WorkHandler[Any]] = {}
+    if "training" in wiring.settings.services:
+        training = TrainingWorker(
+            wiring.database("training"),
+            wiring.store,
+            TrainingModelsPeer(wiring.peer("training", "models")),
+            FitHost(folder / "runs", wiring.fit_threads),
+        )
+        handlers[TRAINING_JOB] = training.handler(sandbox)
+    if "predictions" in wiring.settings.services:
+        batches = BatchWorker(
+            wiring.database("predictions"),
+            wiring.store,
+            wiring.directory,
+            wiring.artifact_reader.open,
+            BatchHost(folder / "batches", wiring.fit_threads),
+        )
+        handlers[BATCH_JOB] = batches.handler(sandbox)
+    return handlers

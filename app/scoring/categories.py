@@ -1,0 +1,127 @@
+"""Steps from categories to numbers: filling, one-hot columns, and tables of codes.
+
+A category is looked up by equality, with None for whatever is missing; it makes no difference
+whether the value came as a string out of JSON or out of a Parquet file.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.kernel.errors import Invalid
+from app.scoring.encoder import Level
+from app.scoring.matrix import Dense, Matrix, SparseRows
+from app.scoring.step import Step
+
+WIDE = 256
+"""From this many one-hot columns on, they are kept sparse."""
+
+
+@dataclass(eq=False)
+class FillLevels(Step, kind="fill_levels"):
+    """Fill what is missing in each list of categories; a fill of None leaves it missing."""
+
+    fill: list[Level]
+
+    def __call__(self, value: list[list[Level]]) -> list[list[Level]]:
+        return [
+            [fill if level is None else level for level in column]
+            for column, fill in zip(value, self.fill, strict=True)
+        ]
+
+
+@dataclass(eq=False)
+class OneHot(Step, kind="one_hot"):
+    """A column of zeros and ones for each known category.
+
+    ``codes[i][j]`` is the output column that stands for ``levels[i][j]``, -1 where none does (a
+    dropped category); ``unknown[i]`` is the one for every other value. With ``refuse_unknown`` any
+    other value raises ``Invalid``.
+    """
+
+    levels: list[list[Level]]
+    codes: list[list[int]]
+    unknown: list[int]
+    width: int
+    refuse_unknown: bool = False
+    _tables: list[dict[Level, int]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._tables = [
+            dict(zip(levels, codes, strict=True))
+            for levels, codes in zip(self.levels, self.codes, strict=True)
+        ]
+
+    def __call__(self, value: list[list[Level]]) -> Matrix:
+        rows = len(value[0])
+        if self.refuse_unknown:
+            refuse_unknown(self._tables, value)
+        if self.width >= WIDE:
+            return self._sparse(value, rows)
+        # The last column takes every code of -1, and is cut off.
+        matrix = np.zeros((rows, self.width + 1))
+        if rows == 1:
+            first = matrix[0]
+            for (level,), table, unknown in zip(value, self._tables, self.unknown, strict=True):
+                first[table.get(level, unknown)] = 1.0
+        else:
+            every = np.arange(rows)
+            for column, table, unknown in zip(value, self._tables, self.unknown, strict=True):
+                matrix[every, [table.get(level, unknown) for level in column]] = 1.0
+        return matrix[:, :-1]
+
+    def _sparse(self, value: list[list[Level]], rows: int) -> SparseRows:
+        codes = np.empty((rows, len(value)), dtype=np.int64)
+        for place, (column, table) in enumerate(zip(value, self._tables, strict=True)):
+            unknown = self.unknown[place]
+            codes[:, place] = [table.get(level, unknown) for level in column]
+        known = codes >= 0
+        starts = np.zeros(rows + 1, dtype=np.int64)
+        np.cumsum(known.sum(axis=1), out=starts[1:])
+        return SparseRows(starts, codes[known], np.ones(int(starts[-1])), self.width)
+
+
+@dataclass(eq=False)
+class Codes(Step, kind="codes"):
+    """A few numbers for each category: ordinals, or means of a target.
+
+    Row ``j`` of ``tables[i]`` holds the numbers for ``levels[i][j]``; its last row those for every
+    other value. The output has the numbers of the first column, then those of the second...
+    """
+
+    levels: list[list[Level]]
+    tables: list[Dense]
+    refuse_unknown: bool = False
+    _places: list[dict[Level, int]] = field(init=False)
+    _numbers: list[list[list[float]]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._places = [
+            {level: place for place, level in enumerate(levels)} for levels in self.levels
+        ]
+        self._numbers = [table.tolist() for table in self.tables]
+
+    def __call__(self, value: list[list[Level]]) -> Dense:
+        if self.refuse_unknown:
+            refuse_unknown(self._places, value)
+        if len(value[0]) == 1:
+            row: list[float] = []
+            for (level,), places, numbers in zip(value, self._places, self._numbers, strict=True):
+                row += numbers[places.get(level, -1)]
+            return np.array([row])
+        found = []
+        for column, places, table in zip(value, self._places, self.tables, strict=True):
+            codes: NDArray[Any] = np.array([places.get(level, -1) for level in column], dtype=int)
+            found.append(table[codes])
+        return np.concatenate(found, axis=1)
+
+
+def refuse_unknown(tables: Sequence[dict[Level, int]], value: list[list[Level]]) -> None:
+    """Raise ``Invalid`` for a category that the model was not trained on."""
+    for column, table in zip(value, tables, strict=True):
+        for row, level in enumerate(column):
+            if level not in table:
+                raise Invalid(f"row {row}: the model does not know the category {level!r:.80}")

@@ -1,0 +1,38 @@
+"""What training needs from others."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from app.kernel.auth import Call
+
+
+@dataclass(frozen=True)
+class HeldDataset:
+    """A dataset version that can't be deleted for a while; ``columns`` are its profile."""
+
+    dataset: str
+    version: int
+    digest: str
+    rows: int
+    columns: Sequence[Mapping[str, Any]]
+    storage: Mapping[str, Any]
+
+
+class Datasets(Protocol):
+    """The datasets service as training sees it."""
+
+    def hold(
+        self, call: Call, dataset: str, version: int | None, *, holder: str, seconds: int
+    ) -> HeldDataset:
+        """Keep a version (None: the newest) from deletion.
+
+        Raises NotFound, or Conflict when it is not ready or being deleted.
+        """
+
+
+class Models(Protocol):
+    """The models service as training sees it."""
+
+    def register(self, call: Call, model: str, version: Mapping[str, Any]) -> int:
+        """Register a run's model and give its version number; the same again for the same run."""

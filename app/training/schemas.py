@@ -1,0 +1,205 @@
+"""Estimators and training runs over the wire."""
+
+from marshmallow import fields
+from marshmallow.validate import Length, OneOf, Range
+
+from app.kernel.fields import (
+    Boolean,
+    Float,
+    Input,
+    Integer,
+    Name,
+    Output,
+    Tags,
+)
+from app.kernel.work_http import WorkOut
+from app.training.catalog_entries import TASKS
+
+_HIGHEST_VERSION = 999_999_999
+_NAMED = {
+    "type": "object",
+    "title": "NamedEstimator",
+    "properties": {
+        "name": {"type": "string"},
+        "params": {"type": "object", "additionalProperties": True},
+    },
+    "required": ["name"],
+    "additionalProperties": False,
+}
+
+
+class EstimatorQuery(Input):
+    """Which estimators to list."""
+
+    task = fields.String(load_default=None, validate=OneOf(TASKS))
+    role = fields.String(
+        load_default=None,
+        validate=OneOf(("final", "step", "preparation")),
+        metadata={"description": "`final`: may be the model; `step`: may stand before it."},
+    )
+
+
+class EstimatorOut(Output):
+    """What may be named in a training run, and with which parameters."""
+
+    name = fields.String(required=True)
+    tasks = fields.List(fields.String(), required=True)
+    roles = fields.List(fields.String(), required=True)
+    summary = fields.String(required=True)
+    documentation = fields.String(required=True)
+    max_rows = fields.Integer(required=True, allow_none=True)
+    our_defaults = fields.List(
+        fields.String(),
+        required=True,
+        metadata={"description": "Parameters whose default differs from scikit-learn's."},
+    )
+    parameters = fields.Dict(
+        required=True, metadata={"description": "JSON Schema (2020-12) of the parameters."}
+    )
+
+
+class EstimatorList(Output):
+    """All of the catalogue that was asked for: it is short, there is one page."""
+
+    items = fields.List(fields.Nested(EstimatorOut), required=True)
+    next_page_token = fields.String(required=True, allow_none=True)
+
+
+class ValidationIn(Input):
+    """How the model is judged."""
+
+    method = fields.String(
+        load_default="holdout", validate=OneOf(("holdout", "cross_validation", "time_split"))
+    )
+    test_fraction = Float(load_default=0.2, validate=Range(0.05, 0.5))
+    folds = Integer(load_default=5, validate=Range(2, 20))
+    column = fields.String(
+        load_default=None,
+        allow_none=True,
+        validate=Length(max=255),
+        metadata={"description": "The datetime column of a `time_split`."},
+    )
+
+
+class LimitsIn(Input):
+    """What a run may use before it is ended."""
+
+    wall_seconds = Float(load_default=600.0, validate=Range(1, None))
+    memory_bytes = Integer(load_default=2_000_000_000, validate=Range(64_000_000, None))
+
+
+class TrainingRunIn(Input):
+    """What to train: the model's name, the table, the column to predict. The rest is optional."""
+
+    model = Name(required=True)
+    dataset = Name(required=True)
+    dataset_version = Integer(
+        load_default=None,
+        allow_none=True,
+        validate=Range(1, _HIGHEST_VERSION),
+        metadata={"description": "Default: the newest."},
+    )
+    target = fields.String(load_default=None, allow_none=True, validate=Length(1, 255))
+    features = fields.List(
+        fields.String(validate=Length(1, 255)),
+        load_default=None,
+        allow_none=True,
+        validate=Length(1, 10_000),
+        metadata={"description": "Default: all columns but the target."},
+    )
+    task = fields.String(load_default=None, allow_none=True, validate=OneOf(TASKS))
+    estimator = fields.Raw(
+        load_default="auto",
+        metadata={
+            "description": 'Default: "auto". See `GET /estimators`.',
+            "oneOf": [
+                {"type": "string", "enum": ["auto"]},
+                _NAMED,
+                {
+                    "type": "object",
+                    "title": "Pipeline",
+                    "description": "Steps that transform, the last one is the model.",
+                    "properties": {"steps": {"type": "array", "items": _NAMED, "minItems": 1}},
+                    "required": ["steps"],
+                    "additionalProperties": False,
+                },
+            ],
+        },
+    )
+    validation = fields.Nested(ValidationIn, load_default=None, allow_none=True)
+    refit = Boolean(
+        load_default=True,
+        metadata={"description": "Fit again on all rows once the model was judged."},
+    )
+    random_state = Integer(load_default=42, validate=Range(0, 2**32 - 1))
+    priority = Integer(
+        load_default=5, validate=Range(1, 9), metadata={"description": "1 goes first, 9 last."}
+    )
+    limits = fields.Nested(LimitsIn, load_default=lambda: LimitsIn().load({}))
+    tags = Tags(load_default=dict)
+
+
+class TrainingRunQuery(Input):
+    """Whether to run, or to check only."""
+
+    validate_only = fields.Boolean(load_default=False, truthy={"true"}, falsy={"false"})
+
+
+class TrainingRunUpdate(Input):
+    """What of a run may be changed."""
+
+    tags = Tags(required=True)
+
+
+class TrainingRunOut(WorkOut):
+    """A request to train, and what became of it."""
+
+    model = fields.String(required=True)
+    model_version = fields.Integer(required=True, allow_none=True)
+    dataset = fields.String(required=True)
+    dataset_version = fields.Integer(required=True)
+    dataset_digest = fields.String(required=True)
+    target = fields.String(required=True, allow_none=True)
+    task = fields.String(required=True, allow_none=True)
+    features = fields.List(fields.String(), required=True, allow_none=True)
+    estimator = fields.Raw(required=True)
+    validation = fields.Dict(required=True, allow_none=True)
+    random_state = fields.Integer(required=True)
+    refit = fields.Boolean(required=True)
+    priority = fields.Integer(required=True)
+    limits = fields.Dict(required=True)
+    tags = fields.Dict(required=True, keys=fields.String(), values=fields.String())
+    metrics = fields.Dict(required=True, allow_none=True)
+    baseline = fields.Dict(required=True, allow_none=True)
+    warnings = fields.List(fields.Raw(), required=True)
+    report = fields.Dict(
+        required=True,
+        allow_none=True,
+        metadata={"description": "All that the fit told: preprocessing, importances, versions .."},
+    )
+
+
+class TrainingRunList(Output):
+    """A page of runs."""
+
+    items = fields.List(fields.Nested(TrainingRunOut), required=True)
+    next_page_token = fields.String(required=True, allow_none=True)
+
+
+class TrainingPlan(Output):
+    """A request that would be accepted, with its defaults filled in."""
+
+    valid = fields.Boolean(required=True)
+    model = fields.String(required=True)
+    dataset = fields.String(required=True)
+    dataset_version = fields.Integer(required=True)
+    target = fields.String(required=True, allow_none=True)
+    features = fields.List(fields.String(), required=True)
+    task = fields.String(required=True, allow_none=True)
+    estimator = fields.Raw(required=True)
+    validation = fields.Dict(required=True, allow_none=True)
+    random_state = fields.Integer(required=True)
+    refit = fields.Boolean(required=True)
+    priority = fields.Integer(required=True)
+    limits = fields.Dict(required=True)
+    tags = fields.Dict(required=True, keys=fields.String(), values=fields.String())

@@ -1,0 +1,283 @@
+"""Runs as clients see them: asked for, listed, watched, cancelled, deleted."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, select
+
+from app.kernel.auth import Call
+from app.kernel.changes import Change, Changes
+from app.kernel.errors import Conflict, Invalid, NotFound, TooManyRequests
+from app.kernel.jobs import JobQueue
+from app.kernel.pagination import Listing, Page
+from app.kernel.signing import KeyRing
+from app.kernel.sql import Database, new_id
+from app.kernel.work import ENDED, WorkDesk, WorkEvent, events_of, forget_events
+from app.training.catalog import Catalog
+from app.training.catalog_entries import NormalisedSpec
+from app.training.fit_spec import ColumnInfo, FitSpec, Validation
+from app.training.ports import Datasets, HeldDataset
+from app.training.tables import RunLog, TrainingRun
+
+JOB = "training_run"
+_HOLD_SECONDS = 300
+
+RUNS = Listing(
+    "TrainingRuns",
+    {
+        "created_at": TrainingRun.created_at,
+        "state": TrainingRun.stored_state,
+        "model": TrainingRun.model,
+        "dataset": TrainingRun.dataset,
+        "dataset_version": TrainingRun.dataset_version,
+        "estimator": TrainingRun.estimator_name,
+        "priority": TrainingRun.priority,
+    },
+    order=("created_at", "priority", "model"),
+    identity=TrainingRun.id,
+)
+
+
+@dataclass(frozen=True)
+class RunBounds:
+    """What a run may ask for, and what it gets when it doesn't."""
+
+    max_wall_seconds: float
+    max_memory: int
+    max_queued: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request that would be accepted, with everything that it left to us filled in."""
+
+    model: str
+    held: HeldDataset
+    spec: FitSpec
+    priority: int
+    limits: Mapping[str, Any]
+    tags: Mapping[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The answer to ``?validate_only=true``."""
+        document = self.spec.as_dict()
+        document.pop("columns")
+        return {
+            **document,
+            "valid": True,
+            "model": self.model,
+            "dataset": self.held.dataset,
+            "dataset_version": self.held.version,
+            "features": list(self.spec.wanted_features),
+            "priority": self.priority,
+            "limits": dict(self.limits),
+            "tags": dict(self.tags),
+        }
+
+
+class TrainingRuns:
+    """What a client can do with runs."""
+
+    def __init__(
+        self,
+        database: Database,
+        ring: KeyRing,
+        jobs: JobQueue,
+        datasets: Datasets,
+        bounds: RunBounds,
+    ) -> None:
+        self._database = database
+        self._changes = Changes(database, "training")
+        self._ring = ring
+        self._jobs = jobs
+        self._desk: WorkDesk[TrainingRun] = WorkDesk(jobs, noun="run", job=JOB)
+        self._datasets = datasets
+        self._bounds = bounds
+        self.catalog = Catalog.load()
+
+    def plan(self, call: Call, wanted: Mapping[str, Any], run_id: str | None = None) -> Plan:
+        """Check a request against its dataset's columns; raises Invalid with every reason.
+
+        The dataset version is held for some minutes in the run's name.
+        """
+        estimator = self.catalog.validate_spec(wanted["estimator"])
+        limits = self._limits(wanted["limits"])
+        held = self._hold(call, wanted, run_id or new_id())
+        spec = self._spec(wanted, estimator, held, limits)
+        return Plan(wanted["model"], held, spec, wanted["priority"], limits, wanted["tags"])
+
+    def _hold(self, call: Call, wanted: Mapping[str, Any], run_id: str) -> HeldDataset:
+        holder = f"training-runs/{run_id}"
+        dataset, version = wanted["dataset"], wanted["dataset_version"]
+        try:
+            return self._datasets.hold(call, dataset, version, holder=holder, seconds=_HOLD_SECONDS)
+        except NotFound as error:
+            where = "/dataset" if version is None else "/dataset_version"
+            raise Invalid.at(where, "unknown_dataset", error.detail) from error
+
+    def _limits(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        most = {
+            "wall_seconds": self._bounds.max_wall_seconds,
+            "memory_bytes": self._bounds.max_memory,
+        }
+        for name, largest in most.items():
+            if wanted[name] > largest:
+                allowed = {"maximum": largest}
+                raise Invalid.at(f"/limits/{name}", "out_of_range", f"At most {largest}", allowed)
+        return dict(wanted)
+
+    def _spec(
+        self,
+        wanted: Mapping[str, Any],
+        estimator: NormalisedSpec,
+        held: HeldDataset,
+        limits: Mapping[str, Any],
+    ) -> FitSpec:
+        validation = wanted["validation"]
+        features = wanted["features"]
+        return FitSpec.checked(
+            columns=tuple(ColumnInfo(column["name"], column["type"]) for column in held.columns),
+            estimator=estimator,
+            target=wanted["target"],
+            features=None if features is None else tuple(features),
+            task=wanted["task"],
+            validation=None if validation is None else Validation(**validation),
+            random_state=wanted["random_state"],
+            refit=wanted["refit"],
+            threads=self._bounds.threads,
+            memory_bytes=limits["memory_bytes"],
+        )
+
+    def create(self, call: Call, wanted: Mapping[str, Any]) -> TrainingRun:
+        """Accept a run: the row, its job and its first event in one transaction.
+
+        Raises Invalid, and TooManyRequests when the project has too many runs waiting.
+        """
+        run_id = new_id()
+        plan = self.plan(call, wanted, run_id)
+        run = TrainingRun(
+            id=run_id,
+            project=call.project,
+            model=plan.model,
+            dataset=plan.held.dataset,
+            dataset_version=plan.held.version,
+            dataset_digest=plan.held.digest,
+            dataset_storage=dict(plan.held.storage),
+            spec=plan.spec.as_dict(),
+            target=plan.spec.target,
+            estimator_name=plan.spec.estimator.names[0] if plan.spec.estimator.names else "auto",
+            priority=plan.priority,
+            limits=dict(plan.limits),
+            tags=dict(plan.tags),
+        )
+        with self._changes.begin(call) as change:
+            self._refuse_flood(change)
+            self._desk.enqueue(change, run, {"model": run.model}, plan.priority)
+            change.answer(run)
+        return run
+
+    def _refuse_flood(self, change: Change) -> None:
+        queued = self._jobs.waiting(change.session, JOB, change.call.project)
+        if queued >= self._bounds.max_queued:
+            raise TooManyRequests(
+                f"{queued} runs of this project wait already",
+                retry_after=10,
+                extra={"limit": self._bounds.max_queued},
+            )
+
+    def list(self, call: Call, arguments: Mapping[str, Any]) -> Page[TrainingRun]:
+        """The project's runs."""
+        query = select(TrainingRun).where(TrainingRun.project == call.project)
+        with self._database.read() as session:
+            return RUNS.page(session, query, arguments, self._ring, call.project)
+
+    def get(self, call: Call, run_id: str) -> TrainingRun:
+        """One run; raises NotFound."""
+        with self._database.read() as session:
+            run = session.scalar(
+                select(TrainingRun).where(
+                    TrainingRun.project == call.project, TrainingRun.id == run_id
+                )
+            )
+        if run is None:
+            raise NotFound(f"There is no training run {run_id}")
+        return run
+
+    def wait(
+        self, call: Call, run_id: str, *, seconds: float, known: Callable[[str], bool] | None
+    ) -> TrainingRun:
+        """The run once it has ended or changed, or after a time; see ``WorkDesk.wait``."""
+        return self._desk.wait(lambda: self.get(call, run_id), seconds=seconds, known=known)
+
+    def update(self, call: Call, run_id: str, tags: Mapping[str, str]) -> TrainingRun:
+        """Replace the tags."""
+        with self._changes.begin(call) as change:
+            run = self._locked(change, run_id)
+            change.guard(run)
+            run.tags = dict(tags)
+            change.record("run.updated", run.subject, {"tags": run.tags})
+        return run
+
+    def cancel(self, call: Call, run_id: str) -> TrainingRun:
+        """Stop a run: at once when it is queued, else its worker is told; Conflict once ended."""
+        with self._changes.begin(call) as change:
+            run = self._locked(change, run_id)
+            change.guard(run)
+            self._desk.cancel(change, run)
+            change.answer(run)
+        return run
+
+    def delete(self, call: Call, run_id: str) -> None:
+        """Forget an ended run with its events and log; Conflict while it lives."""
+        with self._changes.begin(call) as change:
+            run = self._locked(change, run_id)
+            change.guard(run)
+            if not run.ended:
+                raise Conflict("Cancel the run before deleting it")
+            forget_events(change.session, run)
+            change.session.execute(delete(RunLog).where(RunLog.run_id == run.id))
+            change.record("run.deleted", run.subject, {"model": run.model})
+            change.session.delete(run)
+
+    def _locked(self, change: Change, run_id: str) -> TrainingRun:
+        run = change.session.scalar(
+            select(TrainingRun)
+            .where(TrainingRun.project == change.call.project, TrainingRun.id == run_id)
+            .with_for_update()
+        )
+        if run is None:
+            raise NotFound(f"There is no training run {run_id}")
+        return run
+
+    def events(self, run_id: str, after: int) -> Sequence[WorkEvent]:
+        """What happened to a run since an event's number."""
+        return events_of(self._database, run_id, after)
+
+    def log(self, call: Call, run_id: str) -> str:
+        """What the run's process has printed so far; raises NotFound."""
+        self.get(call, run_id)
+        query = select(RunLog.text).where(RunLog.run_id == run_id).order_by(RunLog.seq)
+        with self._database.read() as session:
+            return "".join(session.scalars(query))
+
+    def references(
+        self, call: Call, *, dataset: str | None, version: int | None, model: str | None
+    ) -> Sequence[Mapping[str, Any]]:
+        """The runs not ended that need a dataset (version) or are to make a model's version."""
+        query = select(TrainingRun).where(
+            TrainingRun.project == call.project, TrainingRun.stored_state.not_in(ENDED)
+        )
+        if dataset is not None:
+            query = query.where(TrainingRun.dataset == dataset)
+            if version is not None:
+                query = query.where(TrainingRun.dataset_version == version)
+        if model is not None:
+            query = query.where(TrainingRun.model == model)
+        with self._database.read() as session:
+            runs = list(session.scalars(query.limit(100)))
+        return [
+            {"subject": run.subject, "state": run.state, "reason": "the run has not ended"}
+            for run in runs
+        ]

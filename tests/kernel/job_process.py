@@ -1,0 +1,84 @@
+# ruff: noqa: T201 - it tells the test what happens by its output
+"""Worker processes for the tests of jobs: they say what they start and write effects.
+
+The process itself forks one worker for each line ``[output, url, lease, slots]`` that it reads, so
+that the imports are paid once.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+
+import structlog
+from sqlalchemy import Column, Integer, MetaData, String, Table, insert
+
+from app.kernel.job_claims import Fenced
+from app.kernel.job_worker import Worker
+from app.kernel.jobs import JobQueue
+from app.kernel.sql import Database
+
+effects = Table(
+    "effects",
+    MetaData(),
+    Column("number", Integer, primary_key=True),
+    Column("ref", String(64)),
+    Column("attempt", Integer),
+)
+
+
+def main(url, lease, slots):
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    database = Database(url)
+
+    def write_effect(job):
+        try:
+            with database.write() as session:
+                session.execute(insert(effects).values(ref=job.ref, attempt=job.attempt))
+                job.complete(session)
+        except Fenced:
+            print("fenced", job.ref, job.attempt, flush=True)
+            raise
+
+    def quick(job):
+        print("started", job.ref, job.attempt, flush=True)
+        write_effect(job)
+
+    def slow(job):
+        """Works for the seconds that its reference says, or until it is told to end."""
+        print("started", job.ref, job.attempt, flush=True)
+        until = time.monotonic() + float(job.ref)
+        while time.monotonic() < until:
+            time.sleep(0.02)
+            job.check()
+        write_effect(job)
+
+    def deaf(job):
+        """Works for the seconds that its reference says, whatever it is told."""
+        print("started", job.ref, job.attempt, flush=True)
+        time.sleep(float(job.ref))
+        write_effect(job)
+
+    def fail(job, error):
+        print("failed", job.ref, type(error).__name__, flush=True)
+
+    handlers = {"quick": quick, "slow": slow, "deaf": deaf}
+    worker = Worker({"tests": JobQueue(database)}, handlers, fail, slots=slots, lease=lease)
+    signal.signal(signal.SIGTERM, lambda *_: worker.drain())
+    worker.run()
+    database.close()
+    print("drained", flush=True)
+
+
+if __name__ == "__main__":
+    # Nobody waits for the workers: the system collects them.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        output, *settings = json.loads(line)
+        if (pid := os.fork()) == 0:
+            os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
+            main(*settings)
+            os._exit(0)
+        print(pid, flush=True)

@@ -1,0 +1,1 @@
+"""What developers run beside the app; not part of the wheel."""
