@@ -26,11 +26,11 @@ from app.config import Settings
 from app.demo_calls import Call, Caller, DemoFailed, ProgressBar
 from app.kernel.auth import new_key
 
-READY_SECONDS = 60.0
-RUN_SECONDS = 170.0
+READY_SECONDS = 180.0
+RUN_SECONDS = 900.0
 STOP_SECONDS = 15.0
 SERVE = (sys.executable, "-m", "app", "serve")
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.3
 ENDED = {"succeeded", "failed", "cancelled"}
 PENGUIN = {
     "island": "Biscoe",
@@ -68,6 +68,7 @@ def run_demo(settings: Settings, serve: Sequence[str] = SERVE) -> int:
         _farewell(settings, port, time.monotonic() - started)
     except DemoFailed as failure:
         click.secho(f"\nThe demo failed: {failure}", fg="red", err=True)
+        click.echo(f"What the server said: {_from_here(_log_of(settings))}", err=True)
         return 1
     except KeyboardInterrupt:
         click.echo("\nStopped.", err=True)
@@ -154,9 +155,9 @@ def server(settings: Settings, serve: Sequence[str], port: int, key: str) -> Ite
     """A server process on the settings' home, ready when the block begins, stopped after it.
 
     What it prints goes to ``instance/demo-server.log``. Raises DemoFailed with the end of that log
-    when the server ends, or isn't ready in a minute.
+    when the server ends, or isn't ready in three minutes.
     """
-    log = settings.instance / "demo-server.log"
+    log = _log_of(settings)
     options = ["--host", settings.host, "--port", str(port), "--home", str(settings.home)]
     click.echo(f"Starting the server on http://{settings.host}:{port} ...", nl=False)
     with _private(log, os.O_TRUNC) as output:
@@ -259,6 +260,10 @@ def _from_here(path: Path) -> str:
 def _private(path: Path, flags: int) -> IO[bytes]:
     """Open a file of our own for writing, readable by its owner only."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o600), "wb")
+
+
+def _log_of(settings: Settings) -> Path:
+    return settings.instance / "demo-server.log"
 
 
 def _end_of(log: Path) -> str:

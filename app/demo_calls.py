@@ -18,7 +18,9 @@ import httpx
 
 WIDTH = 96
 BAR = 30
-_DEPTH, _ITEMS, _KEYS, _TEXT = 3, 2, 14, 70
+PATIENCE_SECONDS = 30.0
+LATER = {429, 503}
+_DEPTH, _ITEMS, _KEYS, _TOP_KEYS, _TEXT = 2, 2, 8, 40, 70
 
 
 class DemoFailed(Exception):
@@ -83,13 +85,23 @@ class Caller:
         """Show the call, send it, show its answer. Raises DemoFailed for another status."""
         self.show_call(call)
         started = time.monotonic()
-        response = call.send(self._client)
+        response = self._answer(call)
         self.show_answer(response, time.monotonic() - started)
         return _checked(call, response, statuses)
 
     def send(self, call: Call, *statuses: int) -> httpx.Response:
         """Send a call without a word. Raises DemoFailed for another status."""
-        return _checked(call, call.send(self._client), statuses)
+        return _checked(call, self._answer(call), statuses)
+
+    def _answer(self, call: Call) -> httpx.Response:
+        """The answer; a server that says "later" is asked again when it said so, for a while."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            response = call.send(self._client)
+            later = float(response.headers.get("Retry-After", "1"))
+            if response.status_code not in LATER or time.monotonic() + later > deadline:
+                return response
+            time.sleep(later)
 
     def show_call(self, call: Call) -> None:
         """Print the call as a curl line."""
@@ -124,17 +136,21 @@ def shown(value: Any) -> str:
 
 
 def _shortened(value: Any, depth: int) -> Any:
+    """``depth`` counts the objects round the value; a list is as deep as its items."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
     if isinstance(value, str):
         return value if len(value) <= _TEXT else value[: _TEXT - 1] + "…"
     if isinstance(value, list):
-        kept = [_shortened(item, depth + 1) for item in value[:_ITEMS]]
+        kept = [_shortened(item, depth) for item in value[:_ITEMS]]
         return kept if len(value) <= _ITEMS else [*kept, f"… {len(value) - _ITEMS} more"]
-    if isinstance(value, dict):
-        if depth >= _DEPTH and len(value) > 1:
-            return "{…}" if any(isinstance(item, dict | list) for item in value.values()) else value
-        kept_items = {k: _shortened(v, depth + 1) for k, v in list(value.items())[:_KEYS]}
-        return kept_items if len(value) <= _KEYS else kept_items | {"…": len(value) - _KEYS}
-    return round(value, 4) if isinstance(value, float) else value
+    if not isinstance(value, dict):
+        return value
+    if depth >= _DEPTH and any(isinstance(item, dict | list) for item in value.values()):
+        return "{…}"
+    most = _KEYS if depth else _TOP_KEYS
+    members = {k: _shortened(v, depth + 1) for k, v in list(value.items())[:most]}
+    return members if len(value) <= most else members | {"…": f"{len(value) - most} more"}
 
 
 def _shown(value: Any, indent: str) -> str:

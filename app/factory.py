@@ -62,6 +62,7 @@ def create_app(settings: Settings | None = None, wiring: Wiring | None = None) -
     _register_services(app, api, wiring)
     app.extensions |= {"wiring": wiring, "health": health, "stream_slots": wiring.stream_slots}
     documents = register_documents(app, api)
+    wiring.register_gauges()
     Gate(api.operations, wiring.authenticator, wiring.denials, wiring.registry).register(app)
     api.check(app, documents)
     wiring.app = lambda: app.wsgi_app

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from wsgiref.types import WSGIApplication
 
@@ -23,6 +23,7 @@ from app.datasets.uploads import Intake as DatasetsIntake
 from app.kernel.artifacts import ArtifactStore, open_store
 from app.kernel.audit import Denials
 from app.kernel.auth import Authenticator
+from app.kernel.gauges import QueueGauges, States
 from app.kernel.idempotency import IdempotencyStore
 from app.kernel.jobs import JobQueue
 from app.kernel.local_rpc import Client as LocalClient
@@ -31,6 +32,7 @@ from app.kernel.receiving import Intake
 from app.kernel.signing import KeyRing
 from app.kernel.slots import Slots
 from app.kernel.sql import Database
+from app.kernel.work import states_of
 from app.models.imports import MOST_SKOPS_BYTES
 from app.models.peers import PeerReferrer
 from app.models.service import Models
@@ -42,8 +44,10 @@ from app.predictions.peers import DatasetsPeer as PredictionsDatasetsPeer
 from app.predictions.peers import ModelsPeer as PredictionsModelsPeer
 from app.predictions.scorer_client import ScorerClient
 from app.predictions.service import Predictions
+from app.predictions.tables import BatchPrediction
 from app.training.peers import DatasetsPeer as TrainingDatasetsPeer
 from app.training.service import RunBounds, TrainingRuns
+from app.training.tables import TrainingRun
 
 _NO_APP = "no app has been made in this process"
 
@@ -274,6 +278,17 @@ class Wiring:
             PredictionsDatasetsPeer(self.peer("predictions", "datasets")),
             self.store,
         )
+
+    def register_gauges(self) -> None:
+        """Let Prometheus see the queues and the states of long work."""
+        work: dict[str, States] = {}
+        if "training" in self.settings.services:
+            work["training_run"] = partial(states_of, self.database("training"), TrainingRun)
+        if "predictions" in self.settings.services:
+            batches = self.database("predictions")
+            work["batch_prediction"] = partial(states_of, batches, BatchPrediction)
+        queues = [JobQueue(database) for database in self.databases()]
+        self.registry.register(QueueGauges(queues, work))
 
     def start_following(self) -> None:
         """Keep the directory true, in a thread of its own."""

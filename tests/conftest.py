@@ -12,6 +12,11 @@ from sqlalchemy import create_engine, make_url, text
 
 from tests.yard import Yard
 
+_END_OTHERS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+
 
 @pytest.fixture(scope="session")
 def postgres_server():
@@ -49,12 +54,28 @@ def postgres_url(postgres_server):
     engine.dispose()
 
 
+@pytest.fixture(scope="session")
+def empty_databases():
+    """Databases on Postgres that tests have given back."""
+    return []
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request, tmp_path):
-    """A fresh, empty database: the test runs once on SQLite and once on Postgres."""
+    """An empty database: the test runs once on SQLite and once on Postgres."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'test.db'}"
-    return request.getfixturevalue("postgres_url")()
+        yield f"sqlite:///{tmp_path / 'test.db'}"
+        return
+    spare = request.getfixturevalue("empty_databases")
+    url = spare.pop() if spare else request.getfixturevalue("postgres_url")()
+    yield url
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(_END_OTHERS))
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    engine.dispose()
+    spare.append(url)
 
 
 @pytest.fixture

@@ -48,14 +48,33 @@ def test_a_file_alone_goes_raw_and_with_fields_as_a_form(tmp_path):
 
 
 def test_another_status_than_promised_fails_and_tells_the_answer(capsys):
-    transport = httpx.MockTransport(lambda _: httpx.Response(503, text="come back later"))
-    told = "answered 503 instead of 200 or 201: come back later"
+    transport = httpx.MockTransport(lambda _: httpx.Response(404, text="gone"))
+    told = "answered 404 instead of 200 or 201: gone"
     with (
         httpx.Client(base_url="http://h", transport=transport) as client,
         pytest.raises(DemoFailed, match=told),
     ):
         Caller(client).ask(Call("GET", "/x"), 200, 201)
-    assert "come back later" in capsys.readouterr().out
+    assert "gone" in capsys.readouterr().out
+
+
+def test_a_server_that_says_later_is_asked_again():
+    answers = iter(
+        [httpx.Response(503, headers={"Retry-After": "0"}), httpx.Response(201, json={})]
+    )
+    transport = httpx.MockTransport(lambda _: next(answers))
+    with httpx.Client(base_url="http://h", transport=transport) as client:
+        assert Caller(client).ask(Call("POST", "/x", json={}), 201).status_code == 201
+
+
+def test_patience_ends_when_later_is_too_late(monkeypatch):
+    monkeypatch.setattr("app.demo_calls.PATIENCE_SECONDS", 0.0)
+    transport = httpx.MockTransport(lambda _: httpx.Response(429))
+    with (
+        httpx.Client(base_url="http://h", transport=transport) as client,
+        pytest.raises(DemoFailed, match="answered 429 instead of 200"),
+    ):
+        Caller(client).send(Call("GET", "/x"), 200)
 
 
 def test_no_answer_at_all_fails():

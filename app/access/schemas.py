@@ -1,6 +1,6 @@
 """Projects, keys, audit rows and events over the wire."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, validates_schema
 from marshmallow.validate import Length, OneOf, Range
@@ -18,6 +18,12 @@ class ProjectIn(Input):
 
 class ProjectOut(Output):
     """A tenant: datasets, models, runs and predictions of one never meet those of another."""
+
+    EXAMPLE: ClassVar = {
+        "name": "team-a",
+        "description": "Churn models",
+        "created_at": "2026-01-01T00:00:00Z",
+    }
 
     name = fields.String(required=True)
     description = fields.String(required=True)
@@ -52,6 +58,17 @@ class KeyIn(Input):
 class KeyOut(Output):
     """A key without its secret."""
 
+    EXAMPLE: ClassVar = {
+        "key_id": "Zk3vQ9aB",
+        "name": "notebook",
+        "project": "default",
+        "scopes": ["models:read"],
+        "created_by": "Ab12Cd34",
+        "created_at": "2026-01-01T00:00:00Z",
+        "expires_at": None,
+        "revoked_at": None,
+    }
+
     key_id = fields.String(required=True, metadata={"description": "The part that may be shown."})
     name = fields.String(required=True)
     project = fields.String(required=True)
@@ -64,6 +81,8 @@ class KeyOut(Output):
 
 class KeyMade(KeyOut):
     """A key just made: the only answer that ever holds its secret."""
+
+    EXAMPLE: ClassVar = {**KeyOut.EXAMPLE, "secret": "myk_Zk3vQ9aB_.."}
 
     secret = fields.String(
         required=True, allow_none=True, metadata={"description": "Null in a repeated answer."}
@@ -86,6 +105,20 @@ class AuditQuery(Input):
 
 class AuditOut(Output):
     """Who did what, from where, and what came of it."""
+
+    EXAMPLE: ClassVar = {
+        "id": "01a203dd-2710-7023-bd67-9d8929f69490",
+        "time": "2026-01-01T00:00:00Z",
+        "key_id": "Zk3vQ9aB",
+        "peer": None,
+        "address": "127.0.0.1",
+        "request_id": "5a3b",
+        "action": "key.created",
+        "subject": "keys/Ab12Cd34",
+        "outcome": "done",
+        "count": 1,
+        "detail": {"name": "notebook"},
+    }
 
     id = fields.String(required=True)
     time = UtcTime(required=True)
@@ -118,6 +151,19 @@ class EventQuery(Input):
 
 class EventOut(Output):
     """A CloudEvent 1.0."""
+
+    EXAMPLE: ClassVar = {
+        "specversion": "1.0",
+        "id": "01a203dd-26fa-784e-ba95-0b8f24d0d229",
+        "source": "/models",
+        "type": "modelyard.alias.moved",
+        "subject": "models/penguins/aliases/champion",
+        "time": "2026-01-01T00:00:00Z",
+        "datacontenttype": "application/json",
+        "data": {"model": "penguins", "alias": "champion", "version": 2, "previous": 1},
+        "project": "default",
+        "requestid": "5a3b",
+    }
 
     specversion = fields.String(required=True)
     id = fields.String(required=True)

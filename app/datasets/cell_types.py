@@ -31,6 +31,7 @@ _DATETIME = (
     "(Z|[+-][0-9]{2}(:?[0-9]{2})?)?)?"
 )
 _OFFSET = ".{16,}(Z|[+-][0-9]{2}(:?[0-9]{2})?)"
+_NATIVE = {Kind.INTEGER, Kind.NUMBER, Kind.BOOLEAN, Kind.DATETIME}
 _EXACT = 1 << 53
 _WIDE = 16  # characters: more may be an integer past 2**53
 
@@ -87,10 +88,11 @@ def _seen_text(column: SourceColumn, expected: Seen) -> str:
         f" THEN {(Seen.INTEGER | Seen.WIDE).value} ELSE {Seen.INTEGER.value} END"
         f" WHEN {matches(value, with_comma(_NUMBER, column))} THEN {_seen_numeral(column)}"
     )
+    offset = f"suffix({value}, 'Z') OR {matches(value, _OFFSET)}"
     datetime = (
         f"WHEN {value} LIKE '____-__-__%' AND {matches(value, _DATETIME)}"
         f" AND {parsed_datetime(value)} IS NOT NULL"
-        f" THEN CASE WHEN {matches(value, _OFFSET)} THEN {(Seen.DATETIME | Seen.OFFSET).value}"
+        f" THEN CASE WHEN {offset} THEN {(Seen.DATETIME | Seen.OFFSET).value}"
         f" ELSE {Seen.DATETIME.value} END"
     )
     if column.kind is Kind.NUMERAL:
@@ -157,8 +159,9 @@ def parsed_double(sql: str, column: SourceColumn) -> str:
 
 def parsed_datetime(sql: str) -> str:
     """A text in the pattern of datetimes, as a timestamp; NULL for a day that isn't."""
-    stamp = f"CAST(TRY_CAST({sql} AS TIMESTAMPTZ) AS TIMESTAMP)"
-    return f"CASE WHEN {_in_range(stamp)} THEN {stamp} END"
+    stamp = f"make_timestamp(epoch_us(TRY_CAST({sql} AS TIMESTAMPTZ)))"
+    outermost = f"{sql} LIKE '000%' OR {sql} LIKE '9999%'"
+    return f"CASE WHEN ({outermost}) AND NOT {_in_range(stamp)} THEN NULL ELSE {stamp} END"
 
 
 def _in_range(stamp: str) -> str:
@@ -169,11 +172,12 @@ def inferred_value(column: SourceColumn, type_: str, flags: Seen) -> str:
     """SQL of a cell's value in a column whose cells are all known to be of the type."""
     value = column.value
     if type_ == "string":
-        return value
+        # Numbers become strings only where there are none.
+        return "CAST(NULL AS VARCHAR)" if column.kind in _NATIVE else value
     if column.kind is Kind.NUMBER:
         double = f"CASE WHEN NOT isnan({value}) THEN {value} + 0.0 END"
         return f"CAST({double} AS BIGINT)" if type_ == "integer" else double
-    if column.kind in {Kind.INTEGER, Kind.BOOLEAN, Kind.DATETIME}:
+    if column.kind in _NATIVE:
         return value
     if type_ == "boolean":
         typed = f"(lower({value}) = 'true')"
@@ -222,6 +226,7 @@ def _demanded(text: str, column: SourceColumn, rule: ColumnRule) -> str:
             f" WHEN {number} AND {_integral(double)} THEN CAST({double} AS BIGINT) END"
         )
     if rule.format is not None:
-        stamp = f"CAST(TRY_STRPTIME({text}, {literal(rule.format)}) AS TIMESTAMP)"
+        parsed = f"TRY_STRPTIME({text}, {literal(rule.format)})"
+        stamp = f"CAST({parsed} AS TIMESTAMP)"
         return f"CASE WHEN {_in_range(stamp)} THEN {stamp} END"
     return f"CASE WHEN {matches(text, _DATETIME)} THEN {parsed_datetime(text)} END"

@@ -9,7 +9,7 @@ from flask import Response, request
 from app.datasets.tables import Version
 from app.datasets.versions import Versions
 from app.kernel.downloads import sent
-from app.kernel.errors import NotAcceptable
+from app.kernel.errors import Invalid, NotAcceptable
 from app.kernel.sendable import Sendable
 from app.kernel.slots import Slots
 from app.kernel.stored import Stored
@@ -18,18 +18,23 @@ _PARQUET = "application/vnd.apache.parquet"
 _TYPES = {"text/csv": "csv", "application/x-ndjson": "ndjson", _PARQUET: "parquet"}
 
 
-def content_answer(versions: Versions, version: Version, stored: Stored, slots: Slots) -> Response:
+def content_answer(
+    versions: Versions, version: Version, stored: Stored, slots: Slots, *, spreadsheet: bool
+) -> Response:
     """The response to a GET of a version's content.
 
-    Raises NotAcceptable, and Unavailable when too many downloads are under way.
+    Raises NotAcceptable, Invalid when something else than CSV is wanted for a spreadsheet, and
+    Unavailable when too many downloads are under way.
     """
     media_type = _accepted()
+    if spreadsheet and media_type != "text/csv":
+        raise Invalid.at("?spreadsheet", "not_offered", f"A spreadsheet doesn't read {media_type}")
     with ExitStack() as place:
         place.enter_context(slots.hold())
         if media_type == _PARQUET:
             response = sent(_parquet(versions, version, stored), media_type)
         else:
-            response = _exported(versions, version, stored, media_type)
+            response = _exported(versions, version, stored, media_type, spreadsheet)
         # The place is held as long as the answer is being sent.
         response.call_on_close(place.pop_all().close)
     response.vary.add("Accept")
@@ -58,10 +63,13 @@ def _parquet(versions: Versions, version: Version, stored: Stored) -> Sendable:
     )
 
 
-def _exported(versions: Versions, version: Version, stored: Stored, media_type: str) -> Response:
+def _exported(
+    versions: Versions, version: Version, stored: Stored, media_type: str, spreadsheet: bool
+) -> Response:
     """A text made on the way out: of unknown length, hence without ranges."""
     format_ = _TYPES[media_type]
-    etag = f"{(version.digest or '').removeprefix('sha-256:')}.{format_}"
+    kind = f"spreadsheet.{format_}" if spreadsheet else format_
+    etag = f"{(version.digest or '').removeprefix('sha-256:')}.{kind}"
     headers = {
         "ETag": f'"{etag}"',
         "Accept-Ranges": "none",
@@ -72,10 +80,12 @@ def _exported(versions: Versions, version: Version, stored: Stored, media_type: 
     if request.method == "HEAD":
         return Response(headers=headers, content_type=media_type)
     with ExitStack() as begun:
-        pieces = begun.enter_context(closing(versions.export(stored, format_)))
+        made = versions.export(stored, format_, spreadsheet=spreadsheet)
+        pieces = begun.enter_context(closing(made))
         # What can't begin is a problem, not a file.
         first = next(pieces, b"")
-        response = Response(chain([first], pieces), headers=headers, content_type=media_type)
+        content_type = f"{media_type}; charset=utf-8" if format_ == "csv" else media_type
+        response = Response(chain([first], pieces), headers=headers, content_type=content_type)
         response.call_on_close(begun.pop_all().close)
     return response
 

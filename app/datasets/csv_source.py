@@ -87,36 +87,34 @@ def open_csv(
         for number, name in enumerate(scan.names)
     )
     row_bytes = plain.path.stat().st_size // max(1, kept)
-    serial = TableSource(_relation(replace(csv, parallel=False), columns), columns, kept, row_bytes)
+    serial = TableSource(_relation(replace(csv, parallel=False), rules), columns, kept, row_bytes)
     if not csv.parallel:
         return serial
-    return replace(serial, relation=_relation(csv, columns), cautious=serial)
+    return replace(serial, relation=_relation(csv, rules), cautious=serial)
 
 
 def _column(number: int, name: str, rule: ColumnRule | None, decimal: str) -> SourceColumn:
     if rule is None or rule.null_values is None:
-        value = f"c{number}"
-        blanks = (*NULL_WORDS, *WEAK_NULL_WORDS)
-        weak = WEAK_NULL_WORDS
-    else:
-        value = without(f"d{number}", rule.null_values)
-        blanks, weak = ("", *rule.null_values), ()
-    return SourceColumn(name, Kind.TEXT, value, value, blanks, weak, decimal)
+        cell, blanks = f"c{number}", (*NULL_WORDS, *WEAK_NULL_WORDS)
+        return SourceColumn(name, Kind.TEXT, cell, cell, blanks, WEAK_NULL_WORDS, decimal)
+    cell = without(f"d{number}", rule.null_values)
+    return SourceColumn(name, Kind.TEXT, cell, cell, ("", *rule.null_values), (), decimal)
 
 
-def _relation(csv: PlainCsv, columns: tuple[SourceColumn, ...]) -> str:
+def _relation(csv: PlainCsv, rules: Mapping[str, ColumnRule]) -> str:
     """The file once; twice side by side where some columns have null words of their own.
 
     The engine takes null words for a whole file, and only it knows which cells were in quotes.
     """
     usual = csv.relation(NULL_WORDS)
-    if all(column.weak_blanks for column in columns):
+    if all(rule.null_values is None for rule in rules.values()):
         return usual
     aliases = ", ".join(f"d{number}" for number in range(csv.width))
     own = f"{csv.relation(('',))} AS own({aliases})"
     return f"({usual} AS usual POSITIONAL JOIN {own})"
 
 
-def without(sql: str, words: tuple[str, ...]) -> str:
-    """SQL of a text that is NULL where it is one of the words."""
-    return f"CASE WHEN {sql} NOT IN {literals(words)} THEN {sql} END" if words else sql
+def without(sql: str, words: tuple[str, ...], of: str | None = None) -> str:
+    """SQL of a value that is NULL where it, or the text ``of`` it, is one of the words."""
+    text = sql if of is None else of
+    return f"CASE WHEN {text} NOT IN {literals(words)} THEN {sql} END" if words else sql

@@ -59,32 +59,22 @@ DATASET_BODY: dict[str, Any] = {
     },
 }
 
-CONTENT_DOC: dict[str, Any] = {
-    "parameters": [
-        {
-            "in": "header",
-            "name": "Range",
-            "schema": {"type": "string"},
-            "description": "`bytes=0-1023`, of the Parquet file only.",
-        }
-    ],
-    "responses": {
-        "200": {
-            "description": "The whole table",
-            "content": {
-                "text/csv": {"schema": {"type": "string"}, "example": _CSV},
-                "application/x-ndjson": {"schema": {"type": "string"}, "example": _NDJSON},
-                "application/vnd.apache.parquet": {"schema": _BINARY},
-            },
+CONTENT_RESPONSES: dict[str, Any] = {
+    "200": {
+        "description": "The whole table",
+        "content": {
+            "text/csv": {"schema": {"type": "string"}, "example": _CSV},
+            "application/x-ndjson": {"schema": {"type": "string"}, "example": _NDJSON},
+            "application/vnd.apache.parquet": {"schema": _BINARY},
         },
-        "206": {
-            "description": "A part of the Parquet file",
-            "content": {"application/vnd.apache.parquet": {"schema": _BINARY}},
-        },
-        "304": {"description": "It is what the client has"},
-        "406": {"$ref": "#/components/responses/NOT_ACCEPTABLE"},
-        "416": {"$ref": "#/components/responses/REQUESTED_RANGE_NOT_SATISFIABLE"},
     },
+    "206": {
+        "description": "A part of the Parquet file",
+        "content": {"application/vnd.apache.parquet": {"schema": _BINARY}},
+    },
+    "304": {"description": "It is what the client has"},
+    "406": {"$ref": "#/components/responses/NotAcceptable"},
+    "416": {"$ref": "#/components/responses/RangeNotSatisfiable"},
 }
 
 REMOVAL_PARAMETERS: list[dict[str, Any]] = [

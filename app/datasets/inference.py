@@ -24,6 +24,7 @@ from app.datasets.cell_types import Seen, demanded_value, inferred_value, seen
 from app.datasets.ingest_request import ColumnRule
 from app.datasets.table_engine import TableEngine, select
 from app.datasets.table_source import Kind, SourceColumn, TableSource
+from app.kernel.errors import ServiceError
 
 _AT_ONCE = 64  # columns per query: expressions take memory outside of the engine's limit
 _SAMPLE_ROWS = 10_000
@@ -39,6 +40,10 @@ _REASONS = {
     "datetime": "not a datetime",
     "string": "text with a NUL",
 }
+
+
+class Miscounted(ServiceError):
+    """The engine found other rows than were sent."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,8 @@ def infer(
         sample = f"({select(['*'], source.relation, limit=_SAMPLE_ROWS)})"
         _observe(engine, sample, list(queries.values()))
         queries = {name: query.expecting(query.flags) for name, query in queries.items()}
-    _observe(engine, source.relation, [query for query in queries.values() if not query.settled])
+    unsettled = [query for query in queries.values() if not query.settled]
+    _observe(engine, source.relation, unsettled, source.rows)
     padded = [query for query in queries.values() if query.is_padded]
     if padded:
         trimmed = [query.trimmed() for query in padded]
@@ -156,10 +162,16 @@ class _Query:
         return f"({seen(column, _NOTHING)}) & {refused.value} <> 0"
 
 
-def _observe(engine: TableEngine, relation: str, queries: Sequence[_Query]) -> None:
-    for start in range(0, len(queries), _AT_ONCE):
+def _observe(
+    engine: TableEngine, relation: str, queries: Sequence[_Query], rows: int | None = None
+) -> None:
+    """Look at all cells of some columns; raises Miscounted if there aren't so many rows."""
+    for start in range(0, max(1, len(queries)), _AT_ONCE):
         batch = queries[start : start + _AT_ONCE]
-        answers = engine.row(select([f"bit_or({query.sql})" for query in batch], relation))
+        asked = ["count(*)", *(f"bit_or({query.sql})" for query in batch)]
+        count, *answers = engine.row(select(asked, relation))
+        if rows is not None and count != rows:
+            raise Miscounted(f"{count} rows were found, not {rows}")
         for query, answer in zip(batch, answers, strict=True):
             query.flags |= Seen(answer or 0)
 

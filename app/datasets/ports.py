@@ -51,8 +51,14 @@ class Ingest(Protocol):
         Raises Invalid for an unknown column.
         """
 
-    def export(self, stored: Stored, format_: str) -> Generator[bytes]:
-        """The whole table as ``csv`` or ``ndjson``, in pieces; close it if it is not read out."""
+    def rejects(self, stored: Stored, *, offset: int, limit: int) -> Rows:
+        """The same of the rows that were put aside: ``row``, ``column``, ``reason``, ``raw``."""
+
+    def export(self, stored: Stored, format_: str, *, spreadsheet: bool) -> Generator[bytes]:
+        """The whole table as ``csv`` or ``ndjson``, in pieces; close it if it is not read out.
+
+        ``spreadsheet`` keeps the texts of a CSV from being formulas.
+        """
 
 
 @dataclass(frozen=True)

@@ -51,13 +51,20 @@ class IngestClient:
             "limit": limit,
             "columns": None if columns is None else list(columns),
         }
-        found = self._client.ask("rows", question, seconds=_ROWS_SECONDS)
-        return Rows(found["columns"], found["items"])
+        return self._rows("rows", question)
 
-    def export(self, stored: Stored, format_: str) -> Generator[bytes]:
+    def rejects(self, stored: Stored, *, offset: int, limit: int) -> Rows:
+        """Rows that were put aside, from an offset on."""
+        return self._rows("rejects", {**_told(stored), "offset": offset, "limit": limit})
+
+    def export(self, stored: Stored, format_: str, *, spreadsheet: bool) -> Generator[bytes]:
         """The whole table in pieces."""
-        question = {**_told(stored), "format": format_}
+        question = {**_told(stored), "format": format_, "spreadsheet": spreadsheet}
         yield from self._client.stream("export", question, seconds=_ROWS_SECONDS)
+
+    def _rows(self, method: str, question: dict[str, Any]) -> Rows:
+        found = self._client.ask(method, question, seconds=_ROWS_SECONDS)
+        return Rows(found["columns"], found["items"])
 
 
 def _told(stored: Stored) -> dict[str, Any]:

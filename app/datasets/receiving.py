@@ -116,9 +116,9 @@ def _request(
         source=Path(),
         format=format_,
         gzip=gzip,
-        delimiter=query["delimiter"],
+        delimiter=query.get("delimiter"),
         decimal=query["decimal"],
-        encoding=query["encoding"] or charset or "utf-8",
+        encoding=query.get("encoding") or charset or "utf-8",
         columns=_rules(form),
         on_error=query["on_error"],
         limits=intake.limits,
@@ -148,7 +148,7 @@ def _gzip() -> bool:
 
 def _format_of_type(query: Mapping[str, Any]) -> str:
     """The format by the content type of a raw body; a form's is known only with its file."""
-    asked: str | None = query["format"]
+    asked: str | None = query.get("format")
     if is_form():
         return asked or "csv"
     known = TYPES.get(request.mimetype)
@@ -164,7 +164,7 @@ def _format_of_type(query: Mapping[str, Any]) -> str:
 
 def _format_of_part(form: Form, query: Mapping[str, Any]) -> str:
     """The format of a form's file: by the client's word, by its type, by the end of its name."""
-    known = query["format"] or TYPES.get(form.file_type)
+    known = query.get("format") or TYPES.get(form.file_type)
     if known is None:
         name = (form.filename or "").lower()
         if form.file_type in _GZIP_TYPES:
@@ -216,5 +216,5 @@ def checked(schema: Schema, values: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return dict(schema.load(values))
     except ValidationError as error:
-        found = list(field_errors(error.normalized_messages()))
+        found = list(field_errors(error.messages))
         raise Invalid("The request is not valid", errors=found[:100]) from error

@@ -6,10 +6,11 @@ may refer, delete the rows, delete the bytes. Any reference, and any service tha
 ends it and takes the mark away; the mark of a process that died is worth nothing after a minute.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
@@ -37,9 +38,13 @@ _LISTED = 100
 
 @dataclass(frozen=True)
 class Held:
-    """What a holder may rely on until its hold ends."""
+    """What a holder may rely on until its hold ends; ``columns`` are the whole profile."""
 
-    version: Version
+    dataset: str
+    version: int
+    digest: str
+    rows: int
+    columns: Sequence[Mapping[str, Any]]
     storage: Stored
 
 
@@ -99,7 +104,14 @@ class Removal:
             session.execute(delete(Hold).where(*same))
             until = utc_now() + timedelta(seconds=seconds)
             session.add(Hold(version_id=version.id, holder=holder, until=until))
-        return Held(version, storage)
+        return Held(
+            dataset=version.dataset,
+            version=version.number,
+            digest=version.digest or "",
+            rows=version.rows or 0,
+            columns=version.columns or [],
+            storage=storage,
+        )
 
     def plan(self, call: Call, dataset: str, number: int | None) -> Plan:
         """What deleting a version (None: the dataset with all of them) would do."""
@@ -121,9 +133,7 @@ class Removal:
         """
         marked = self._mark(call, dataset, number)
         try:
-            found = self._references(call, dataset, number)
-            if found:
-                raise _still_referred(found)
+            _refuse(self._references(call, dataset, number))
             keys = self._delete_rows(call, marked, number)
         except BaseException:
             with suppress(ServiceError):
@@ -139,11 +149,10 @@ class Removal:
             session = change.session
             parent, versions = _find(session, call, dataset, number, lock=True)
             change.guard(parent if number is None else versions[0])
-            for row in (parent, *versions):
-                refuse_removal(row)
-            held = _holds(session, versions)
-            if held:
-                raise _still_referred(held)
+            refuse_removal(parent)
+            for version in versions:
+                refuse_removal(version)
+            _refuse(_holds(session, versions))
             marked = _Marked(new_id(), parent.id, [version.id for version in versions])
             until = utc_now() + _LEASE
             if number is None:
@@ -249,14 +258,9 @@ def _keys(version: Version) -> list[str]:
     return [key for key in keys if key is not None]
 
 
-def _still_referred(found: Sequence[Reference]) -> StillReferred:
-    told = [
-        {
-            "service": reference.service,
-            "subject": reference.subject,
-            "state": reference.state,
-            "reason": reference.reason,
-        }
-        for reference in found[:_LISTED]
-    ]
-    return StillReferred("Others still refer to it", extra={"referrers": told})
+def _refuse(found: Sequence[Reference]) -> None:
+    """Raise StillReferred if there is any reference."""
+    if not found:
+        return
+    told = [asdict(reference) for reference in found[:_LISTED]]
+    raise StillReferred("Others still refer to it", extra={"referrers": told})

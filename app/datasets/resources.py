@@ -211,7 +211,7 @@ class DatasetRows(MethodView):
 
         An answer may hold fewer rows than `limit` where they are large; go on at `next_offset`.
         """
-        columns = _names(arguments.pop("columns"))
+        columns = _names(arguments.pop("columns", None))
         return _datasets().versions.rows(
             current_call(), dataset, version, columns=columns, **arguments
         )
@@ -234,16 +234,21 @@ class DatasetContent(MethodView):
     """A version as a file."""
 
     @secured("datasets:read")
-    @blp.doc(**documents.CONTENT_DOC)
-    def get(self, dataset: str, version: int) -> Response:
+    @blp.doc(responses=documents.CONTENT_RESPONSES)
+    @blp.arguments(schemas.ContentQuery, location="query")
+    @blp.arguments(schemas.ContentHeaders, location="headers")
+    def get(
+        self, query: dict[str, Any], _headers: dict[str, Any], dataset: str, version: int
+    ) -> Response:
         """Download a version as CSV, NDJSON or Parquet, by `Accept`
 
-        Values stand in CSV as they are: before opening it in a spreadsheet mind that texts which
-        begin with `=`, `+`, `-` or `@` are formulas there.
+        In CSV values stand as they are, and an upload of the answer has the same digest. To open
+        it in a spreadsheet, where texts that begin with `=`, `+`, `-` or `@` are formulas, say
+        `spreadsheet=true`: those get an apostrophe in front.
         """
         datasets = _datasets()
         found, stored = datasets.versions.table(current_call(), dataset, version)
-        return content_answer(datasets.versions, found, stored, datasets.downloads)
+        return content_answer(datasets.versions, found, stored, datasets.downloads, **query)
 
 
 @blp.route("/api/v1/datasets/<name:dataset>/versions/<n:version>/rejects")

@@ -89,14 +89,12 @@ class UploadQuery(Input):
     """How a file is to be read; what is not said is found out."""
 
     format = fields.String(
-        load_default=None,
         validate=OneOf(FORMATS),
         metadata=_described("Where the content type doesn't tell."),
     )
-    delimiter = fields.String(load_default=None, validate=OneOf(DELIMITERS))
+    delimiter = fields.String(validate=OneOf(DELIMITERS))
     decimal = fields.String(load_default=".", validate=OneOf((".", ",")))
     encoding = fields.String(
-        load_default=None,
         validate=Length(min=1, max=40),
         metadata=_described("`utf-8` unless said otherwise."),
     )
@@ -142,12 +140,35 @@ class Count(Output):
     count = fields.Integer(required=True)
 
 
+class Histogram(Output):
+    """Counts of values between edges; a bin holds its lower edge, the last one both."""
+
+    edges = fields.List(fields.Raw(), required=True)
+    counts = fields.List(fields.Integer(), required=True)
+
+
 class Column(Output):
-    """One column and what its values are like."""
+    """One column and what its values are like. What a type doesn't have is null."""
 
     name = fields.String(required=True)
     type = fields.String(required=True, validate=OneOf(TYPES))
-    nullable = fields.Boolean(required=True)
+    nullable = fields.Boolean(
+        required=True, metadata=_described("Whether a value is missing somewhere.")
+    )
+    missing = fields.Integer(required=True)
+    distinct = fields.Integer(required=True)
+    min = fields.Raw(required=True, allow_none=True)
+    max = fields.Raw(required=True, allow_none=True)
+    mean = fields.Float(required=True, allow_none=True)
+    std = fields.Float(required=True, allow_none=True)
+    quantiles = fields.Dict(
+        required=True, allow_none=True, metadata=_described("By share: `0.5` is the median.")
+    )
+    top_values = fields.List(fields.Nested(Count), required=True)
+    histogram = fields.Nested(Histogram, required=True, allow_none=True)
+    sampled = fields.Boolean(
+        required=True, metadata=_described("Whether the quantiles are those of a sample.")
+    )
 
 
 class TableWarning(Output):
@@ -239,7 +260,6 @@ class RowsQuery(Input):
     offset = QueryInteger(load_default=0, validate=Range(0, 2**62))
     limit = QueryInteger(load_default=100, validate=Range(1, MOST_ROWS))
     columns = fields.String(
-        load_default=None,
         validate=Length(min=1, max=100_000),
         metadata=_described(
             "Names joined by commas, in the order wanted; or a JSON list of names."
@@ -289,6 +309,25 @@ class RejectList(Output):
     items = fields.List(fields.Nested(Reject), required=True)
     next_offset = fields.Integer(
         required=True, allow_none=True, metadata=_described("Null: that was the end.")
+    )
+
+
+class ContentQuery(Input):
+    """What the content is for."""
+
+    spreadsheet = fields.Boolean(
+        load_default=False,
+        truthy={"true"},
+        falsy={"false"},
+        metadata=_described("CSV whose texts are no formulas."),
+    )
+
+
+class ContentHeaders(Input):
+    """What of the content."""
+
+    range = fields.String(
+        data_key="Range", metadata=_described("`bytes=0-1023`, of the Parquet file only.")
     )
 
 

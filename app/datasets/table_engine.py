@@ -120,11 +120,16 @@ def open_tables(
 
 
 def select(
-    values: Sequence[str], relation: str, *, where: str | None = None, limit: int | None = None
+    values: Sequence[str],
+    relation: str,
+    *,
+    where: str | None = None,
+    limit: int | None = None,
+    offset: int = 0,
 ) -> str:
     """A query. Its parts are SQL already: names and texts pass through the functions below."""
     condition = "" if where is None else f" WHERE {where}"
-    bound = "" if limit is None else f" LIMIT {limit}"
+    bound = "" if limit is None else f" LIMIT {limit} OFFSET {offset}"
     return f"SELECT {', '.join(values)} FROM {relation}{condition}{bound}"  # noqa: S608
 
 

@@ -49,7 +49,9 @@ class Version(ResourceRow, DatasetsBase):
     __table_args__ = (UniqueConstraint("project", "dataset", "number"),)
 
     dataset_id: Mapped[str] = mapped_column(
-        String(36), ForeignKey("datasets_datasets.id"), index=True
+        String(36),
+        ForeignKey("datasets_datasets.id", name="fk_datasets_versions_dataset_id"),
+        index=True,
     )
     dataset: Mapped[str] = mapped_column(String(63))
     number: Mapped[int]
@@ -84,6 +86,11 @@ class Version(ResourceRow, DatasetsBase):
     removal_until: Mapped[datetime | None] = mapped_column(UtcDateTime, default=None)
 
     @property
+    def version(self) -> int:
+        """The number, as clients call it."""
+        return self.number
+
+    @property
     def subject(self) -> str:
         """The path below the API's prefix."""
         return f"datasets/{self.dataset}/versions/{self.number}"
@@ -96,6 +103,8 @@ class Hold(DatasetsBase):
     __table_args__ = (UniqueConstraint("version_id", "holder"),)
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
-    version_id: Mapped[str] = mapped_column(ForeignKey("datasets_versions.id"))
+    version_id: Mapped[str] = mapped_column(
+        ForeignKey("datasets_versions.id", name="fk_datasets_holds_version_id")
+    )
     holder: Mapped[str] = mapped_column(String(200))
     until: Mapped[datetime] = mapped_column(UtcDateTime, index=True)

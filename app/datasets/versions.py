@@ -2,12 +2,9 @@
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
-import msgspec
 from sqlalchemy import select
 from sqlalchemy.orm import defer
 
@@ -30,7 +27,6 @@ from app.kernel.stored import Stored
 
 ENDED = frozenset({SUCCEEDED, FAILED})
 _LOOK_SECONDS = 0.2
-_MOST_BYTES = 16 << 20
 
 VERSIONS = Listing(
     "DatasetVersions",
@@ -136,11 +132,10 @@ class Versions:
         version = self.get(call, dataset, number)
         stored_table(version)
         stored = stored_rejects(version)
-        items: list[dict[str, Any]] = []
-        if stored is not None:
-            with closing(lines_of(self._store.stream(stored.key))) as lines:
-                items = _within_budget(islice(lines, offset, offset + limit))
-        return _page(version, version.rejected or 0, offset, Rows([], items))
+        if stored is None:
+            return _page(version, 0, offset, Rows([], []))
+        found = self._ingest.rejects(stored, offset=offset, limit=limit)
+        return _page(version, version.rejected or 0, offset, found)
 
     def table(self, call: Call, dataset: str, number: int) -> tuple[Version, Stored]:
         """A version and where its Parquet file lies; raises NotFound, Conflict."""
@@ -151,36 +146,9 @@ class Versions:
         """A range of a version's Parquet file; close it if it is not read out."""
         return self._store.stream(stored.key, start, end)
 
-    def export(self, stored: Stored, format_: str) -> Generator[bytes]:
+    def export(self, stored: Stored, format_: str, *, spreadsheet: bool) -> Generator[bytes]:
         """A version as ``csv`` or ``ndjson``; close it if it is not read out."""
-        return self._ingest.export(stored, format_)
-
-
-def lines_of(pieces: Iterator[bytes]) -> Generator[bytes]:
-    """The lines of a file that comes in pieces, in the memory of a line and a piece."""
-    rest = b""
-    try:
-        for piece in pieces:
-            *lines, rest = (rest + piece).split(b"\n")
-            yield from lines
-        if rest:
-            yield rest
-    finally:
-        close = getattr(pieces, "close", None)
-        if close is not None:
-            close()
-
-
-def _within_budget(lines: Iterator[bytes]) -> list[dict[str, Any]]:
-    """The rows of some lines; no more of them than an answer should hold, but at least one."""
-    items: list[dict[str, Any]] = []
-    room = _MOST_BYTES
-    for line in lines:
-        room -= len(line)
-        if room < 0 and items:
-            break
-        items.append(msgspec.json.decode(line))
-    return items
+        return self._ingest.export(stored, format_, spreadsheet=spreadsheet)
 
 
 def _page(version: Version, total: int, offset: int, found: Rows) -> VersionRows:

@@ -186,15 +186,16 @@ class StorageFull(ServiceError):
     status, code, title, retryable = 507, "storage-full", "No space left", True
 
 
-def _tree(kind: type[ServiceError]) -> Iterator[type[ServiceError]]:
+def tree(kind: type[ServiceError] = ServiceError) -> Iterator[type[ServiceError]]:
+    """A class and all below it."""
     yield kind
     for child in kind.__subclasses__():
-        yield from _tree(child)
+        yield from tree(child)
 
 
 def told(message: Mapping[str, Any]) -> ServiceError:
     """The error that another process told of by ``as_dict``, as the same class."""
-    kinds = {kind.code: kind for kind in _tree(ServiceError)}
+    kinds = {kind.code: kind for kind in tree()}
     found = [
         FieldError(item["pointer"], item["code"], item["detail"], item.get("allowed"))
         for item in message.get("errors", ())

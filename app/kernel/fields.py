@@ -1,6 +1,6 @@
 """marshmallow, strict: what a client sends is taken as it is, never bent into shape."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields
 from marshmallow.validate import Length, Regexp
@@ -19,7 +19,12 @@ class Input(Schema):
 
 
 class Output(Schema):
-    """Base of what we send: documented as open, so that new fields break no client."""
+    """Base of what we send: documented as open, so that new fields break no client.
+
+    ``EXAMPLE`` is shown in the documentation wherever the schema is answered.
+    """
+
+    EXAMPLE: ClassVar[dict[str, Any] | None] = None
 
     class Meta:
         """Clients must bear fields that they don't know."""
@@ -86,7 +91,9 @@ class Name(fields.String):
             error="Use 1 to 63 of a-z 0-9 . _ - and begin with a letter or digit.",
         )
         kwargs.setdefault("validate", pattern)
-        super().__init__(**kwargs)
+        # JSON Schema's regular expressions know no \\Z.
+        metadata = {"pattern": f"^{NAME_PATTERN}$", **kwargs.pop("metadata", {})}
+        super().__init__(metadata=metadata, **kwargs)
 
 
 class UtcTime(fields.AwareDateTime):
@@ -131,3 +138,17 @@ String = fields.String
 Nested = fields.Nested
 List = fields.List
 Raw = fields.Raw
+
+
+def example_of(schema: Schema) -> dict[str, Any] | None:
+    """A schema's example; of a list, a page with one item of its items' example."""
+    own: dict[str, Any] | None = getattr(schema, "EXAMPLE", None)
+    items = schema.fields.get("items")
+    if own is not None or not isinstance(items, fields.List):
+        return own
+    inner = items.inner
+    item = example_of(inner.schema) if isinstance(inner, fields.Nested) else None
+    if item is None:
+        return None
+    rest = {"next_page_token": None, "next_position": "7", "next_after": 1}
+    return {"items": [item], **{name: rest[name] for name in rest if name in schema.fields}}

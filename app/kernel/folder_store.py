@@ -198,7 +198,8 @@ def _folder(root: Path, segments: Sequence[str], *, create: bool = False) -> Gen
             if create:
                 with suppress(FileExistsError):
                     os.mkdir(segment, 0o700, dir_fd=handle)
-                os.fsync(handle)
+                if segment != TEMPORARY:
+                    os.fsync(handle)
             below = os.open(segment, _FOLDER, dir_fd=handle)
             os.close(handle)
             handle = below

@@ -17,60 +17,30 @@ from typing import Any, ClassVar, cast
 
 import flask_smorest
 import msgspec
-from apispec.ext.marshmallow import MarshmallowPlugin, OpenAPIConverter
+from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Flask, Response, current_app, g, request
-from flask.views import MethodView
 from marshmallow import Schema
-from marshmallow.validate import Range
-from werkzeug.routing import BaseConverter
 
+from app.kernel import errors
 from app.kernel.auth import Access, Call
 from app.kernel.bodies import JSON_TYPES, StrictParser, json_body
 from app.kernel.changes import Result
 from app.kernel.errors import FieldError, Invalid
-from app.kernel.fields import NAME_PATTERN
+from app.kernel.fields import example_of
 from app.kernel.idempotency import Answer, HeldKey, IdempotencyStore, fingerprint
 from app.kernel.peers import PREFIX
-from app.kernel.problems import CONTENT_TYPE, Problem
+from app.kernel.problems import CONTENT_TYPE, Problem, problem_example
+from app.kernel.routes import CONVERTERS, PATH_SCHEMAS
+from app.kernel.spec import (
+    PROBLEMS,
+    SpecConverter,
+    document,
+    document_idempotency,
+    query_names,
+)
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _KEY_PATTERN = re.compile(r"[\x21-\x7e]{1,255}")
-
-
-class Action(MethodView):
-    """A view of one POST that does something; its operationId is the class's name."""
-
-
-class NameConverter(BaseConverter):
-    """The name of a resource in a path."""
-
-    regex = NAME_PATTERN
-    part_isolating = True
-
-
-class IdConverter(BaseConverter):
-    """A UUID in a path, as text."""
-
-    regex = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-    part_isolating = True
-
-
-class KeyIdConverter(BaseConverter):
-    """The public part of an API key."""
-
-    regex = "[A-Za-z0-9]{8}"
-    part_isolating = True
-
-
-class NumberConverter(BaseConverter):
-    """A version number in a path: from 1, at most nine digits."""
-
-    regex = "[1-9][0-9]{0,8}"
-    part_isolating = True
-
-    def to_python(self, value: str) -> int:
-        """The number."""
-        return int(value)
 
 
 @dataclass(frozen=True)
@@ -88,20 +58,6 @@ def current_call() -> Call:
     return cast("Call", g.call)
 
 
-def operation_id(view: type[MethodView], method: str) -> str:
-    """``listDatasets``, ``createDataset``, ``getDataset`` .. from the class's name."""
-    name = view.__name__
-    if issubclass(view, Action):
-        return name[0].lower() + name[1:]
-    plural = name.endswith("s") and hasattr(view, "get")
-    verbs = {"GET": "get", "PUT": "put", "PATCH": "update", "DELETE": "delete", "POST": "create"}
-    if plural and method == "GET":
-        return f"list{name}"
-    if plural and method == "POST":
-        return "create" + (f"{name[:-3]}y" if name.endswith("ies") else name[:-1])
-    return verbs[method] + name
-
-
 class Blueprint(flask_smorest.Blueprint):
     """A service's routes. ``name`` is the service's."""
 
@@ -114,6 +70,7 @@ class Blueprint(flask_smorest.Blueprint):
         super().__init__(*args, **kwargs)
         self.service = service or self.name
         self.operations: dict[tuple[str, str], Operation] = {}
+        self._rule = ""
 
     def _store_endpoint_docs(
         self, endpoint: str, obj: Any, parameters: Any, tags: Any, **options: Any
@@ -127,17 +84,21 @@ class Blueprint(flask_smorest.Blueprint):
             if not isinstance(access, Access):
                 raise TypeError(f"{obj.__name__}.{method.lower()} has neither a scope nor @public")
             docs = self._docs[endpoint][method.lower()]
-            manual = docs.setdefault("manual_doc", {})
-            manual.setdefault("operationId", operation_id(obj, method))
-            _document_access(manual, access)
-            if method in ("PUT", "PATCH", "DELETE"):
-                _document_if_match(docs)
+            name = document(docs, obj, method, access, rule=self._rule)
             self.operations[f"{self.name}.{endpoint}", method] = Operation(
-                manual["operationId"], access.scopes, _query_names(docs), self.service
+                name, access.scopes, query_names(docs), self.service
             )
+
+    def add_url_rule(self, rule: str, *args: Any, **options: Any) -> None:
+        """Flask's, remembering the rule for the documentation that follows from it."""
+        self._rule = rule
+        super().add_url_rule(rule, *args, **options)
 
     def response(self, status_code: int, schema: Any = None, **kwargs: Any) -> Any:
         """flask-smorest's, with ETag, 304 and Location from the resource that is returned."""
+        instance = schema() if isinstance(schema, type) else schema
+        if isinstance(instance, Schema) and not {"example", "examples"} & set(kwargs):
+            kwargs["example"] = example_of(instance)
         outer = super().response(status_code, schema, **kwargs)
 
         def decorate(view: Callable[..., Any]) -> Any:
@@ -171,54 +132,10 @@ class Blueprint(flask_smorest.Blueprint):
                 return _idempotently(key, lambda: view(*args, **options), instance, status_code)
 
             decorated = outer(held)
-            manual = decorated._apidoc.setdefault("manual_doc", {})  # noqa: SLF001
-            manual.setdefault("parameters", []).append(_IDEMPOTENCY_PARAMETER)
+            document_idempotency(decorated._apidoc)  # noqa: SLF001
             return decorated
 
         return decorate
-
-
-_IDEMPOTENCY_PARAMETER = {
-    "in": "header",
-    "name": "Idempotency-Key",
-    "required": False,
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
-    "description": "A retry with the same key and the same body gets the first answer again.",
-}
-_IF_MATCH_PARAMETER = {
-    "in": "header",
-    "name": "If-Match",
-    "required": False,
-    "schema": {"type": "string"},
-    "description": "Only if the resource still has this ETag; else 412.",
-}
-
-
-def _document_access(manual: dict[str, Any], access: Access) -> None:
-    if not access.scopes:
-        manual["security"] = []
-        return
-    manual["security"] = [{"key": []}]
-    manual["x-scope"] = access.scopes[0]
-
-
-def _document_if_match(docs: dict[str, Any]) -> None:
-    parameters = docs["manual_doc"].setdefault("parameters", [])
-    if _IF_MATCH_PARAMETER not in parameters:
-        parameters.append(_IF_MATCH_PARAMETER)
-
-
-def _query_names(docs: dict[str, Any]) -> frozenset[str]:
-    names: set[str] = set()
-    for parameter in docs.get("arguments", {}).get("parameters", ()):
-        if parameter["in"] == "query":
-            schema = parameter["schema"]
-            instance = schema() if isinstance(schema, type) else schema
-            names |= {field.data_key or name for name, field in instance.fields.items()}
-    for parameter in docs["manual_doc"].get("parameters", ()):
-        if parameter["in"] == "query":
-            names.add(parameter["name"])
-    return frozenset(names)
 
 
 def _status_of(result: Any, usual: int) -> int:
@@ -299,21 +216,6 @@ def unknown_parameters(operation: Operation, sent: Iterable[str]) -> list[FieldE
     ]
 
 
-class SpecConverter(OpenAPIConverter):
-    """apispec's, which writes an exclusive bound of ``Range`` as an inclusive one."""
-
-    def field2range(self, field: Any, **kwargs: Any) -> dict[str, Any]:
-        """The bounds of a field's ``Range``."""
-        told: dict[str, Any] = super().field2range(field, **kwargs)
-        for validator in field.validators:
-            if isinstance(validator, Range):
-                if not validator.min_inclusive and "minimum" in told:
-                    told["exclusiveMinimum"] = told.pop("minimum")
-                if not validator.max_inclusive and "maximum" in told:
-                    told["exclusiveMaximum"] = told.pop("maximum")
-        return told
-
-
 class Api(flask_smorest.Api):
     """flask-smorest's Api with our problems, our converters and a mended spec."""
 
@@ -321,40 +223,32 @@ class Api(flask_smorest.Api):
 
     def __init__(self, app: Flask) -> None:
         self.operations: dict[tuple[str, str], Operation] = {}
-        app.url_map.converters |= {
-            "name": NameConverter,
-            "id": IdConverter,
-            "key_id": KeyIdConverter,
-            "n": NumberConverter,
-        }
+        app.url_map.converters |= CONVERTERS
         plugin = MarshmallowPlugin()
         plugin.Converter = SpecConverter
         super().__init__(app, spec_kwargs={"marshmallow_plugin": plugin})
-        self.register_converter(
-            NameConverter, lambda _: {"type": "string", "pattern": f"^{NAME_PATTERN}$"}
-        )
-        self.register_converter(
-            KeyIdConverter, lambda _: {"type": "string", "pattern": f"^{KeyIdConverter.regex}$"}
-        )
-        self.register_converter(IdConverter, lambda _: {"type": "string", "format": "uuid"})
-        self.register_converter(
-            NumberConverter, lambda _: {"type": "integer", "minimum": 1, "maximum": 999_999_999}
-        )
+        for converter, schema in PATH_SCHEMAS.items():
+            self.register_converter(converter, lambda _, schema=schema: dict(schema))
 
     def register_blueprint(self, blp: Blueprint, **options: Any) -> None:
         """Register a service's routes and remember what each operation needs."""
         super().register_blueprint(blp, **options)
         self.operations |= blp.operations
 
+    def _register_pagination_header(self) -> None:
+        """Lists have their own shape; flask-smorest's header is never sent."""
+
     def _register_error_handlers(self) -> None:
         """Ours are registered by ``problems``."""
 
     def _register_responses(self) -> None:
-        self.DEFAULT_RESPONSE_CONTENT_TYPE = CONTENT_TYPE
-        try:
-            super()._register_responses()
-        finally:
-            del self.DEFAULT_RESPONSE_CONTENT_TYPE
+        """The shared responses of failures, as problem+json, under the names of our errors."""
+        kinds = {error.__name__: error.title for error in errors.tree()}
+        for status, name in {**PROBLEMS, 500: "DEFAULT_ERROR"}.items():
+            title = kinds.get(name, "Any other failure")
+            content = {"schema": Problem, "example": problem_example(status, name, title)}
+            response = {"description": title, "content": {CONTENT_TYPE: content}}
+            self.spec.components.response(name, response)
 
     def check(self, app: Flask, public_endpoints: frozenset[str]) -> None:
         """Raise TypeError when a rule of the app is neither ours nor marked public."""

@@ -191,7 +191,9 @@ class Claims:
         """Prolong the leases of jobs; those that are still held. The others are told."""
         asked = self.monotonic()
         with self._queue.database.write() as session:
-            kept = [job for job in jobs if self._set(session, job, beats=JobRow.beats + 1)]
+            kept = [
+                job for job in jobs if _change(session, self.worker_id, job, beats=JobRow.beats + 1)
+            ]
         for job in jobs:
             if job in kept:
                 job.hold_until(asked + self._lease)
@@ -202,7 +204,7 @@ class Claims:
     def set_ended(self, session: Session, job: Job, state: str, error: str | None) -> bool:
         """End the job in a transaction; False when it isn't held any more."""
         ended = self._queue.clock.now()
-        return self._set(session, job, state=state, finished_at=ended, error=error)
+        return _change(session, self.worker_id, job, state=state, finished_at=ended, error=error)
 
     def end(self, job: Job, state: str, error: str | None = None) -> bool:
         """End the job; False when it isn't held any more."""
@@ -213,8 +215,8 @@ class Claims:
         """Queue the job again; ``excused``: this attempt doesn't count."""
         later = self._queue.clock.now() + timedelta(seconds=delay) if delay else None
         with self._queue.database.write() as session:
-            return self._set(
-                *(session, job),
+            return _change(
+                *(session, self.worker_id, job),
                 state=QUEUED,
                 not_before=later,
                 worker_id=None,
@@ -222,20 +224,22 @@ class Claims:
                 error=error,
             )
 
-    def _set(self, session: Session, job: Job, **values: Any) -> bool:
-        changed = session.scalars(
-            update(JobRow)
-            .where(
-                JobRow.id == job.id,
-                JobRow.state == RUNNING,
-                JobRow.worker_id == self.worker_id,
-                JobRow.attempt == job.attempt,
-            )
-            .values(values)
-            .returning(JobRow.id)
-            .execution_options(synchronize_session=False)
+
+def _change(session: Session, holder: str, job: Job, **values: Any) -> bool:
+    """Change the row of a job, if the worker still holds it under the same attempt."""
+    changed = session.scalars(
+        update(JobRow)
+        .where(
+            JobRow.id == job.id,
+            JobRow.state == RUNNING,
+            JobRow.worker_id == holder,
+            JobRow.attempt == job.attempt,
         )
-        return changed.first() is not None
+        .values(values)
+        .returning(JobRow.id)
+        .execution_options(synchronize_session=False)
+    )
+    return changed.first() is not None
 
 
 def _can_start(now: datetime, kind: str) -> ColumnElement[bool]:

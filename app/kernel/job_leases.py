@@ -2,8 +2,9 @@
 
 A worker that lives raises its jobs' ``beats`` every third of a lease. Whoever sees a job's beats
 stand still for a whole lease, by a clock that only goes forward, may take the job over. So neither
-clocks that differ between hosts nor a clock that is set matter. A watcher that hasn't looked for
-a while (its process was stopped, the database was away) can't tell: it begins anew.
+clocks that differ between hosts nor a clock that is set matter. While a watcher didn't look (its
+process was stopped, the machine slept, the database was away) the others may have been stopped
+just as well: of a long gap between two looks only a quarter of a lease counts.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,13 +26,13 @@ class LeaseWatch:
         self._lease = lease
         self._monotonic = monotonic
         self._last_look = monotonic()
+        self._watched = 0.0
         self._since: dict[Beat, float] = {}
 
     def look(self, beats: Iterable[Beat]) -> list[Beat]:
         """Take in what all running jobs show now; those that stood still for a lease."""
         now = self._monotonic()
-        if now - self._last_look > self._lease / 2:
-            self._since = {}
+        self._watched += min(now - self._last_look, self._lease / 4)
         self._last_look = now
-        self._since = {beat: self._since.get(beat, now) for beat in beats}
-        return [beat for beat, since in self._since.items() if now - since > self._lease]
+        self._since = {beat: self._since.get(beat, self._watched) for beat in beats}
+        return [beat for beat, since in self._since.items() if self._watched - since > self._lease]

@@ -21,6 +21,7 @@ from app.kernel.job_slots import SlotBoard
 from app.kernel.jobs import JobQueue
 
 _TAKE_OVER = ""
+_LONGEST_OUTAGE_SECONDS = 2.0
 
 
 class Worker:
@@ -65,14 +66,17 @@ class Worker:
         return thread
 
     def _claim_for_ever(self, claims: Claims) -> None:
+        outage = OUTAGE_SECONDS
         while not self._draining:
             try:
                 while not self._draining and self._claim_one(claims):
                     pass
+                outage = OUTAGE_SECONDS
             except Exception as error:  # noqa: BLE001 - a door: no error may end the loop
                 self._board.offer(claims.name, ())
                 report("claiming_failed", error, queue=claims.name)
-                time.sleep(OUTAGE_SECONDS)
+                time.sleep(outage)
+                outage = min(2 * outage, _LONGEST_OUTAGE_SECONDS)
             self._board.wait(self._poll * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
 
     def _claim_one(self, claims: Claims) -> bool:
@@ -89,9 +93,18 @@ class Worker:
             finally:
                 self._board.exchange(kind, job.kind if job else None)
             if job is not None:
-                self._start(self._execute, claims, job)
+                self._begin(claims, job)
                 return True
         return False
+
+    def _begin(self, claims: Claims, job: Job) -> None:
+        try:
+            self._start(self._execute, claims, job)
+        except RuntimeError:
+            # The system has no thread left: not renewed, the job comes back when its lease ends.
+            claims.release(job)
+            self._board.exchange(job.kind, None)
+            raise
 
     def _execute(self, claims: Claims, job: Job) -> None:
         try:

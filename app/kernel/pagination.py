@@ -37,6 +37,16 @@ _COMPARE: dict[str, Callable[[Column, Any], ColumnElement[bool]]] = {
     "in": lambda column, value: column.in_(value),
     "prefix": lambda column, value: column.startswith(value, autoescape=True),
 }
+_WORDS = {
+    "eq": "is this",
+    "ne": "is not this",
+    "lt": "is before or below this",
+    "lte": "is this, or before or below",
+    "gt": "is after or above this",
+    "gte": "is this, or after or above",
+    "in": "is one of these, comma-separated",
+    "prefix": "begins with this",
+}
 _TEXT_OPERATORS = ("eq", "ne", "in", "prefix")
 _ORDERED_OPERATORS = ("eq", "ne", "lt", "lte", "gt", "gte")
 
@@ -103,7 +113,8 @@ class Listing:
             ),
         }
         for parameter, (column, operator) in self._filters.items():
-            members[parameter] = _filter_field(column, operator)
+            name = parameter.rpartition("__")[0]
+            members[parameter] = _filter_field(name, column, operator)
         return Input.from_dict(members, name=f"{self.name}Query")  # type: ignore[return-value]
 
     def page(
@@ -157,11 +168,10 @@ def _operators(column: Column) -> tuple[str, ...]:
     return _TEXT_OPERATORS if column.type.python_type is str else _ORDERED_OPERATORS
 
 
-def _filter_field(column: Column, operator: str) -> fields.Field[Any]:
+def _filter_field(name: str, column: Column, operator: str) -> fields.Field[Any]:
     kind = column.type.python_type
-    described: dict[str, Any] = {
-        "metadata": {"description": f"Only items whose {column.key} is {operator}."}
-    }
+    description = f"Only items whose {name} {_WORDS[operator]}."
+    described: dict[str, Any] = {"metadata": {"description": description}}
     if kind is datetime:
         return UtcTime(**described)
     if kind is int:

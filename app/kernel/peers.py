@@ -7,6 +7,7 @@ inside an open transaction: it may need the very lock that the transaction holds
 """
 
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
 from wsgiref.types import WSGIApplication
@@ -31,6 +32,12 @@ class Reply:
     status: int
     json: Any
     headers: Mapping[str, str]
+
+
+def _apart(app: WSGIApplication) -> WSGIApplication:
+    """The app, called in a context of its own: else Flask would hand a request within a request
+    the ``g`` of the outer one, with its caller and its body."""
+    return lambda environ, start_response: Context().run(app, environ, start_response)
 
 
 class Peer:
@@ -99,7 +106,7 @@ class Peer:
 
     def _connect(self) -> httpx.Client:
         if self._client is None:
-            transport = httpx.WSGITransport(self._app()) if self._app else None
+            transport = httpx.WSGITransport(_apart(self._app())) if self._app else None
             self._client = httpx.Client(base_url=self._base_url, transport=transport)
         return self._client
 

@@ -50,6 +50,20 @@ class Problem(Output):
     errors = fields.List(fields.Nested(FieldErrorSchema))
 
 
+def problem_example(status: int, name: str, title: str) -> dict[str, Any]:
+    """What a failure looks like, for the documentation."""
+    code = "".join(f"-{char.lower()}" if char.isupper() else char for char in name).lstrip("-")
+    return {
+        "type": "/problems/internal" if status == 500 else f"/problems/{code}",
+        "title": title,
+        "status": status,
+        "detail": title,
+        "instance": "/api/v1/datasets/penguins",
+        "request_id": "01a203dd-26fa-784e-ba95-0b8f24d0d229",
+        "retryable": status in (429, 503, 507),
+    }
+
+
 def problem_response(error: ServiceError) -> Response:
     """The response that tells a client of ``error``."""
     body: dict[str, Any] = {

@@ -1,5 +1,7 @@
 """What refers to what: the question that a service asks its peers before it deletes something."""
 
+from typing import ClassVar
+
 from marshmallow import fields
 from marshmallow.validate import Range
 
@@ -16,6 +18,12 @@ class ReferenceQuery(Input):
 
 class Reference(Output):
     """Something that needs the thing asked about."""
+
+    EXAMPLE: ClassVar = {
+        "subject": "training-runs/01a203dd-2710-7023-bd67-9d8929f69490",
+        "state": "running",
+        "reason": "the run has not ended",
+    }
 
     subject = fields.String(required=True)
     state = fields.String(required=True)

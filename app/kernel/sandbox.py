@@ -125,8 +125,8 @@ class Sandbox:
         with Log(work / LOG_NAME, limits.log_bytes, on_log) as log:
             with self._spawn(log.writer) as child:
                 log.close_writer()
-                if child.order(json.dumps(request, allow_nan=False).encode() + b"\n"):
-                    _Watch(child, log, limits, on_progress, should_stop).until_end()
+                child.order(json.dumps(request, allow_nan=False).encode() + b"\n")
+                _Watch(child, log, limits, on_progress, should_stop).until_end()
             return judge(child.ending, limits.cpu_seconds, log.tail(), oom_kills() - kills)
 
     def _spawn(self, log: int) -> "_Child":
@@ -224,8 +224,10 @@ def _environment() -> dict[str, str]:
         if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
     }
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    # Threads that spin while they wait for one another take the cores from everybody.
+    waiting = {"OMP_WAIT_POLICY": "PASSIVE"}
     path = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
-    return {**passed, **threads, "PYTHONPATH": path}
+    return {**passed, **threads, **waiting, "PYTHONPATH": path}
 
 
 class _Child:
@@ -260,14 +262,11 @@ class _Child:
             raise ConnectionResetError("the helper died")
         self.ending.pid = told["pid"]
 
-    def order(self, request: bytes) -> bool:
-        """Send the request; False when the child died before it could read it."""
+    def order(self, request: bytes) -> None:
+        """Send the request; if the child died before it could read it, the leash tells so."""
         self.wire.settimeout(_REQUEST_SECONDS)
-        try:
+        with contextlib.suppress(OSError):
             self.wire.sendall(request)
-        except OSError:
-            return False
-        return True
 
     def terminate(self) -> None:
         self._signal(signal.SIGTERM)
@@ -336,8 +335,12 @@ class _Watch:
 
     def _patience(self) -> float:
         """Seconds until there is something to do even though nobody says anything."""
-        until = min(self._next_look, self._kill_at or self._deadline)
-        return min(max(until - time.monotonic(), 0.0), _LOOK_SECONDS)
+        now = time.monotonic()
+        if self._kill_at is None:
+            until = min(self._next_look, self._deadline)
+        else:
+            until = self._kill_at if now < self._kill_at else now + _LOOK_SECONDS
+        return min(max(until - now, 0.0), _LOOK_SECONDS)
 
     def _listen(self) -> None:
         progress = None

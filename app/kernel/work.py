@@ -102,6 +102,13 @@ def events_of(database: Database, work_id: str, after: int, limit: int = 500) ->
         return list(session.scalars(query.order_by(WorkEvent.seq).limit(limit)))
 
 
+def states_of(database: Database, table: type[WorkRow]) -> dict[str, int]:
+    """How many rows of a table are in each state."""
+    query = select(table.stored_state, func.count()).group_by(table.stored_state)
+    with database.read() as session:
+        return {row[0]: row[1] for row in session.execute(query)}
+
+
 class WorkDesk(Generic[Row]):
     """What clients do with the work of one kind: ``noun`` names its events, ``job`` its jobs."""
 

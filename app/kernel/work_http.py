@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from flask import Response, current_app, request
 from marshmallow import fields
@@ -38,6 +38,17 @@ class WorkError(Output):
 class WorkOut(Output):
     """What all long work tells."""
 
+    EXAMPLE: ClassVar = {
+        "id": "01a203dd-2710-7023-bd67-9d8929f69490",
+        "state": "succeeded",
+        "progress": {"fraction": 1.0, "step": "done", "message": ""},
+        "attempt": 1,
+        "error": None,
+        "created_at": "2026-01-01T00:00:00Z",
+        "started_at": "2026-01-01T00:00:01Z",
+        "finished_at": "2026-01-01T00:00:03Z",
+    }
+
     id = fields.String(required=True, metadata={"format": "uuid"})
     state = fields.String(required=True, validate=OneOf(STATES))
     progress = fields.Nested(Progress, required=True)
@@ -67,6 +78,8 @@ class EventQuery(Input):
 class WorkEventOut(Output):
     """One thing that happened."""
 
+    EXAMPLE: ClassVar = {"seq": 1, "time": "2026-01-01T00:00:00Z", "type": "queued", "data": {}}
+
     seq = fields.Integer(required=True)
     time = UtcTime(required=True)
     type = fields.String(required=True)
@@ -81,7 +94,7 @@ class WorkEventList(Output):
 
 
 EVENTS_DOC: dict[str, Any] = {
-    "responses": {"200": {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    "responses": {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
     "parameters": [
         {
             "in": "header",

@@ -9,11 +9,11 @@ MACs that an earlier secret made are made anew with the present one, so that it 
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import structlog
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from app.kernel.artifact_mac import SecretRetired
@@ -29,7 +29,9 @@ from app.models.tables import CORRUPT, READY, Artifact, Version
 
 YOUNG = timedelta(hours=1)
 _CLEARING_SECONDS = 10.0
+_ENOUGH_SECONDS = 3600.0
 _BATCH = 200
+_ALL = 1_000_000
 _ORPHAN = "orphan"
 log = structlog.get_logger("models")
 
@@ -101,11 +103,16 @@ class Collector:
         sizes = {
             item.key: item for item in self._store.list() if item.key.split("/")[1:2] == ["models"]
         }
-        for artifact in self._leftovers(1_000_000):
-            yield Finding("leftover", artifact.key, f"{artifact.bytes} bytes to clear away", mend)
-        yield from self._orphans(sizes, mend=mend)
+        garbage = [
+            Finding("leftover", artifact.key, f"{artifact.bytes} bytes to clear away", mended=False)
+            for artifact in self._leftovers(_ALL)
+        ]
+        garbage += self._orphans(sizes, mend=mend)
         if mend:
-            self.clear(seconds=3600)
+            self.clear(seconds=_ENOUGH_SECONDS)
+            remaining = {artifact.key for artifact in self._leftovers(_ALL)}
+            garbage = [replace(found, mended=found.subject not in remaining) for found in garbage]
+        yield from garbage
         for version in self._versions():
             yield from self._examine_version(version, sizes, deep=deep, mend=mend)
 
@@ -118,7 +125,8 @@ class Collector:
                 known = set(session.scalars(select(Artifact.key).where(Artifact.key.in_(keys))))
             for key in sorted(set(keys) - known):
                 if not mend or self._claim(listed[key]):
-                    yield Finding(_ORPHAN, key, f"{listed[key].bytes} bytes of no version", mend)
+                    detail = f"{listed[key].bytes} bytes of no version"
+                    yield Finding(_ORPHAN, key, detail, mended=False)
 
     def _claim(self, item: Listed) -> bool:
         """Make sure that nobody can register these bytes any more; False if somebody has."""
@@ -190,8 +198,16 @@ class Collector:
         ]
         if old and self._artifacts.fault_of(version, read=False) is None:
             if mend:
-                with self._database.write() as session:
-                    sign(self._ring, version, old)
-                    for artifact in old:
-                        session.merge(artifact)
+                self._sign_anew(version, old)
             yield Finding("old_signature", version.subject, "Signed with an earlier secret", mend)
+
+    def _sign_anew(self, version: Version, artifacts: list[Artifact]) -> None:
+        before = {artifact.id: artifact.mac for artifact in artifacts}
+        sign(self._ring, version, artifacts)
+        with self._database.write() as session:
+            for artifact in artifacts:
+                session.execute(
+                    update(Artifact)
+                    .where(Artifact.id == artifact.id, Artifact.mac == before[artifact.id])
+                    .values(mac=artifact.mac)
+                )

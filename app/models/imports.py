@@ -143,7 +143,7 @@ class Imports:
     def finish(self, job: Job, version: Version, made: Imported) -> None:
         """The version is ready; ends the job. Raises Fenced when it is another worker's by now."""
         with self._changes.begin(_worker_call(job)) as change:
-            row = self._end(change, job, version)
+            row = self._end(change, version)
             if row is not None:
                 row.state, row.task = READY, made.task
                 row.document = dict(made.document)
@@ -152,21 +152,24 @@ class Imports:
                 change.record("version.registered", row.subject, event_data(row))
             job.complete(change.session)
 
-    def fail(self, job: Job, version_id: str, error: Mapping[str, Any]) -> None:
-        """The version has failed: ``error`` is ``{code, detail, retryable}``. The job goes on."""
+    def fail(self, job: Job, error: Mapping[str, Any], *, ends_job: bool = True) -> None:
+        """The version has failed: ``error`` is ``{code, detail, retryable, errors}``.
+
+        Raises Fenced when the job is another worker's by now.
+        """
         with self._database.read() as session:
-            version = session.get(Version, version_id)
-        if version is None:
-            return
+            version = session.get(Version, job.ref)
         with self._changes.begin(_worker_call(job)) as change:
-            row = self._end(change, job, version)
+            row = None if version is None else self._end(change, version)
             if row is not None:
                 row.state, row.error = FAILED, dict(error)
                 change.record(
                     "version.failed", row.subject, {**event_data(row), "code": error["code"]}
                 )
+            if ends_job:
+                job.complete(change.session)
 
-    def _end(self, change: Change, job: Job, version: Version) -> Version | None:
+    def _end(self, change: Change, version: Version) -> Version | None:
         """The row, locked and without the client's file; None when there is nothing to end."""
         try:
             find_model(change.session, change.call, version.model, lock=True)

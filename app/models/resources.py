@@ -10,9 +10,10 @@ from app.kernel.auth import secured
 from app.kernel.bodies import JSON_TYPES, decode_json, field_errors
 from app.kernel.downloads import BINARY, OCTETS, sent
 from app.kernel.errors import Invalid, ServiceError
-from app.kernel.http import Action, Blueprint, current_call
+from app.kernel.http import Blueprint, current_call
 from app.kernel.receiving import FORM, Intake, ReceivedFile, received_file
 from app.kernel.references import ReferenceList, ReferenceQuery
+from app.kernel.spec import Action
 from app.kernel.work_http import WaitQuery, known_etag, waiting_places
 from app.models import peer_schemas, schemas
 from app.models.aliases import ALIASES, HISTORY

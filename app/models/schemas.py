@@ -182,12 +182,29 @@ class Serving(Output):
     verified = fields.Nested(Verified, required=True, allow_none=True, dump_default=None)
 
 
+class ModelFault(Output):
+    """One reason why a file was refused, and where."""
+
+    pointer = fields.String(required=True)
+    code = fields.String(required=True)
+    detail = fields.String(required=True)
+    allowed = fields.Raw()
+
+
 class ModelVersionError(Output):
     """Why a version can't be used."""
 
     code = fields.String(required=True)
     detail = fields.String(required=True)
     retryable = fields.Boolean(required=True)
+    errors = fields.List(fields.Nested(ModelFault), required=True, dump_default=list)
+
+
+class ModelWarning(Output):
+    """Something about a version that its owner may want to know."""
+
+    code = fields.String(required=True)
+    detail = fields.String(required=True)
 
 
 class ModelVersionSummary(Output):
@@ -226,6 +243,12 @@ class ModelVersionOut(ModelVersionSummary):
         attribute="document.baseline",
         dump_default=None,
         metadata=_described("The same metrics of the class prior or the mean."),
+    )
+    warnings = fields.List(
+        fields.Nested(ModelWarning),
+        required=True,
+        attribute="document.warnings",
+        dump_default=list,
     )
     signature = fields.Nested(
         Signature,

@@ -100,7 +100,8 @@ def _check_directory(data: bytes, limits: ArchiveLimits) -> None:
     )
     if data[max(0, at - _LOCATOR_BYTES) :].startswith(b"PK\x06\x07") or entries == 0xFFFF:
         raise refused("too_many_entries", "The zip archive has too many entries")
-    if disk or directory_disk or here != entries or comment:
+    appended = len(data) - at - _END_OF_DIRECTORY.size
+    if disk or directory_disk or here != entries or comment or appended:
         raise refused("broken_zip", "The zip archive uses features that skops does not")
     if entries > limits.entries or size > limits.entries * _ENTRY_BYTES:
         raise refused("too_many_entries", f"The zip archive has more than {limits.entries} entries")

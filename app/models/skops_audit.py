@@ -137,7 +137,7 @@ def _check_type(node: Mapping[str, Any]) -> None:
     if loader == "SliceNode" and not _is_slice(node.get("content")):
         raise refused("broken_node", "The file holds a slice that is none")
     if loader == "RandomGeneratorNode" and _bit_generator(node) != '"PCG64"':
-        raise refused("untrusted_type", "The file holds a random generator other than PCG64")
+        raise refused("untrusted_type", f"The file holds a {name} other than PCG64")
 
 
 def _is_slice(content: Any) -> bool:

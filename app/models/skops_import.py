@@ -11,7 +11,9 @@ import io
 import platform
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -25,31 +27,45 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 from skops.io import load
 
-from app.kernel.errors import Invalid, ServiceError
-from app.models.skops_archive import (
-    Archive,
-    ArchiveLimits,
-    read_archive,
-    refused,
-    write_archive,
-)
+from app.kernel.artifacts import ArtifactCorrupt
+from app.kernel.errors import ServiceError
+from app.models.skops_archive import Archive, ArchiveLimits, read_archive, refused, write_archive
 from app.models.skops_audit import FOR_SKOPS, audit
 from app.models.skops_checks import check_object, reachable
-from app.models.skops_signature import Columns, read_columns, read_output, refined, task_of
+from app.models.skops_signature import read_columns, read_output, refined, task_of
 from app.scoring.estimator import answer, data_frame
-from app.scoring.frame import Recipe, prepare
+from app.scoring.frame import PreparedColumn, Recipe, prepare
 from app.scoring.loader import load_sklearn, minor_version
 from app.scoring.scores import Scores
 
 MODEL: Final = "model.joblib"
 COMPRESSED_FROM: Final = 10 << 20
 TRIED_ALONE: Final = 64
+"""Beyond so many columns, none may be missing unless all may."""
+_SAME: Final[dict[str, Any]] = {"rtol": 1e-9, "atol": 1e-12, "equal_nan": True}
 LIBRARIES: Final = ("scikit-learn", "numpy", "scipy", "pandas", "joblib", "skops")
 
-Report = dict[str, Any]
+Raw = dict[str, Sequence[Any]]
 
 
-def run(arguments: Mapping[str, Any], report: Callable[[dict[str, Any]], None]) -> Report:
+@dataclass
+class Draft:
+    """A model on its way in: what it is, and three raw rows to try it on."""
+
+    model: BaseEstimator
+    task: str
+    recipe: Recipe
+    inputs: list[dict[str, Any]]
+    rows: Raw
+    named: bool
+    warnings: list[dict[str, str]]
+
+    def ask(self, model: Any, rows: Raw, output: Mapping[str, Any]) -> Scores:
+        """What a model answers to raw rows; raises whatever it raises."""
+        return answer(model, prepare(self.recipe, rows), output)
+
+
+def run(arguments: Mapping[str, Any], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """For the sandbox: import ``source`` into the current folder; ``inputs`` may refine it."""
     report({"fraction": 0.0, "step": "import", "message": "Reading the file"})
     return import_skops(Path(arguments["source"]), Path.cwd(), inputs=arguments.get("inputs"))
@@ -61,7 +77,7 @@ def import_skops(
     *,
     inputs: Sequence[Mapping[str, Any]] | None = None,
     limits: ArchiveLimits | None = None,
-) -> Report:
+) -> dict[str, Any]:
     """Leave ``model.joblib`` in ``work`` and tell what it is, as JSON.
 
     ``inputs`` are the client's columns, ``[{name, type, nullable}]``. Raises Invalid, with pointer
@@ -74,14 +90,21 @@ def import_skops(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = _built(archive, limits)
-        told = _as_told(_mended(model), archive, inputs)
-        model, signature = told.pop("model"), told["signature"]
-        columns: Columns = told.pop("columns")
-        dumped = _dumped(model)
-        _check_dump(model, dumped, columns, Recipe.from_list(told["recipe"]), signature)
+        with _faults("broken_structure", "The parts of the model do not fit together"):
+            draft = _drafted(model, inputs)
+        output, seconds = _tried(draft)
+        with _faults("broken_structure", "The model can't be stored"):
+            dumped = _dumped(draft, output)
     (work / MODEL).write_bytes(dumped)
     return {
-        **told,
+        "task": draft.task,
+        "n_features": len(draft.inputs),
+        "feature_names": draft.recipe.names if draft.named else None,
+        "recipe": draft.recipe.as_list(),
+        "signature": {"inputs": draft.inputs, "output": output},
+        "estimators": _estimators(draft.model),
+        "warnings": draft.warnings,
+        "seconds_to_answer": round(seconds, 4),
         "model": MODEL,
         "bytes": len(dumped),
         "source": {
@@ -94,3 +117,145 @@ def import_skops(
             **{name: version(name) for name in LIBRARIES},
         },
     }
+
+
+@contextmanager
+def _faults(code: str, detail: str) -> Generator[None]:
+    """Turn whatever a client's object makes others raise into a refusal.
+
+    Its parts may be missing, or not fit together, so that anything can be raised. Not that of a
+    lack of memory: the sandbox tells of that.
+    """
+    try:
+        yield
+    except (ServiceError, MemoryError):
+        raise
+    except Exception as error:
+        raise refused(code, f"{detail} ({type(error).__name__})") from error
+
+
+def _built(archive: Archive, limits: ArchiveLimits) -> BaseEstimator:
+    """The object of a file, looked through."""
+    needed = audit(
+        archive,
+        minor_version=minor_version(),
+        full_version=sklearn.__version__,
+        expanded=limits.expanded,
+    )
+    with _faults("broken_skops", "The model can't be built from the file"):
+        ours = write_archive(archive.schema, {name: archive.arrays[name] for name in needed})
+        model = load(ours, trusted=FOR_SKOPS)
+    if not isinstance(model, BaseEstimator):
+        raise refused("no_model", "The file does not hold a scikit-learn estimator")
+    check_object(model)
+    return model
+
+
+def _drafted(model: BaseEstimator, inputs: Sequence[Mapping[str, Any]] | None) -> Draft:
+    notes = _mend_encoders(model)
+    columns = read_columns(model)
+    task = task_of(model)
+    signature = refined(columns, inputs)
+    both = [(told["name"], column) for told, column in zip(signature, columns.used, strict=True)]
+    recipe = Recipe(tuple(PreparedColumn(name, name, column.kind) for name, column in both))
+    rows: Raw = {name: column.samples for name, column in both}
+    for name in columns.dropped:
+        detail = f"'{name}' is not used: the model drops it"
+        notes.append({"code": "column_dropped", "detail": detail, "column": name})
+    if not columns.named:
+        model = _behind_names(model, recipe, rows)
+    return Draft(model, task, recipe, signature, rows, columns.named, notes)
+
+
+def _mend_encoders(model: BaseEstimator) -> list[dict[str, str]]:
+    """Let encoders take unseen categories, which are legal in every prediction here."""
+    notes = []
+    for item in reachable(model):
+        if getattr(item, "handle_unknown", None) != "error":
+            continue
+        if isinstance(item, OneHotEncoder):
+            item.handle_unknown = "ignore"
+            notes.append("An unseen category sets none of its columns")
+        elif isinstance(item, OrdinalEncoder):
+            item.handle_unknown = "use_encoded_value"
+            item.unknown_value = -2 if item.encoded_missing_value == -1 else -1
+            notes.append(f"An unseen category is encoded as {item.unknown_value}")
+    return [{"code": "unseen_categories", "detail": note} for note in dict.fromkeys(notes)]
+
+
+def _behind_names(model: BaseEstimator, recipe: Recipe, rows: Raw) -> Pipeline:
+    """The model behind a step that takes a named frame: it was fitted on a plain matrix."""
+    take = ColumnTransformer([("columns", "passthrough", recipe.names)], sparse_threshold=0.0)
+    take.fit(data_frame(prepare(recipe, rows)))
+    steps = model.steps if isinstance(model, Pipeline) else [("model", model)]
+    if any(name == "prepare" for name, _ in steps):
+        steps = [("model", model)]
+    return Pipeline([("prepare", take), *steps])
+
+
+def _tried(draft: Draft) -> tuple[dict[str, Any], float]:
+    """The output part of the signature, and how long an answer took; settles what may be missing.
+
+    Raises Invalid unless the model answers three rows with one finite answer each.
+    """
+    with _faults("no_answer", "The model can't answer rows of its columns"):
+        frame = data_frame(prepare(draft.recipe, draft.rows))
+        output = read_output(draft.model, draft.task, frame)
+        started = time.perf_counter()
+        scores = draft.ask(draft.model, draft.rows, output)
+        seconds = time.perf_counter() - started
+        rows = scores.rows()
+    if len(rows) != len(frame) or not _is_finite(scores):
+        raise refused("no_answer", "The model does not give one finite answer for each row")
+    _settle_missing(draft, output)
+    return output, seconds
+
+
+def _settle_missing(draft: Draft, output: Mapping[str, Any]) -> None:
+    """Find out by trying where a value may be missing; a client can only forbid it."""
+    nothing = (None,) * len(next(iter(draft.rows.values())))
+    if not _answers(draft, dict.fromkeys(draft.rows, nothing), output):
+        for index, column in enumerate(draft.inputs):
+            alone = index < TRIED_ALONE and column["nullable"]
+            column["nullable"] = alone and _answers(
+                draft, {**draft.rows, column["name"]: nothing}, output
+            )
+
+
+def _answers(draft: Draft, rows: Raw, output: Mapping[str, Any]) -> bool:
+    try:
+        return _is_finite(draft.ask(draft.model, rows, output))
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - whatever it is, the answer is no
+        return False
+
+
+def _is_finite(scores: Scores) -> bool:
+    """Whether all answers are; what a transformer makes of the unknown may be NaN."""
+    numbers = [array for array in scores.arrays().values() if array.dtype.kind == "f"]
+    return scores.components is not None or all(np.isfinite(array).all() for array in numbers)
+
+
+def _dumped(draft: Draft, output: Mapping[str, Any]) -> bytes:
+    """Our joblib file, which loads, and answers as the model does."""
+    buffer = io.BytesIO()
+    joblib.dump(draft.model, buffer)
+    if buffer.tell() >= COMPRESSED_FROM:
+        buffer = io.BytesIO()
+        joblib.dump(draft.model, buffer, compress=("zlib", 3))
+    dumped = buffer.getvalue()
+    try:
+        again = load_sklearn(dumped, expected_sklearn_minor=minor_version())
+    except ArtifactCorrupt as error:
+        raise refused("untrusted_type", f"The model can't be served: {error.detail}") from error
+    before = draft.ask(draft.model, draft.rows, output).arrays()
+    after = draft.ask(again, draft.rows, output).arrays()
+    if not all(np.allclose(before[name], after[name], **_SAME) for name in before):
+        raise refused("broken_structure", "The model answers differently when it is stored")
+    return dumped
+
+
+def _estimators(model: BaseEstimator) -> list[str]:
+    names = (type(item).__name__ for item in reachable(model) if isinstance(item, BaseEstimator))
+    return [name for name in dict.fromkeys(names) if not name.startswith("_")]

@@ -2,7 +2,8 @@
 
 A model that was fitted on a DataFrame knows its columns' names; another one gets ``x0``, ``x1`` and
 so on, or the names that the client gives. A column is a string where the model encodes strings or
-reads words, and a number otherwise; the client may say that a number is whole or a boolean.
+reads words, and a number otherwise; the client may say that a number is whole or a boolean. What
+the model drops is not asked for.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,33 +19,42 @@ from sklearn.base import (
     is_outlier_detector,
     is_regressor,
 )
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import (
+    StackingClassifier,
+    StackingRegressor,
+    VotingClassifier,
+    VotingRegressor,
+)
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.pipeline import Pipeline
 
 from app.kernel.errors import Invalid
 from app.models.skops_archive import refused
-from app.scoring.frame import PreparedColumn, Recipe
 
 NUMBERS: Final = ("number", "integer", "boolean")
 MAX_COLUMNS: Final = 5000
 MAX_NAME: Final = 500
+_COMMITTEES: Final = (VotingClassifier, VotingRegressor, StackingClassifier, StackingRegressor)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that the model uses: what it does with it, and three values to try."""
+
+    name: str
+    kind: str = "number"
+    samples: tuple[Any, ...] = (0.0, 1.0, 2.5)
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a model in its order: names, what the model does with each, and samples."""
+    """The columns of a model in its order; ``dropped`` are names that it has no use for."""
 
-    names: tuple[str, ...]
-    kinds: tuple[str, ...]
-    samples: tuple[tuple[Any, ...], ...]
+    used: tuple[Column, ...]
+    dropped: tuple[str, ...]
     named: bool
-
-    @property
-    def recipe(self) -> Recipe:
-        """How the frame is made from raw columns."""
-        pairs = zip(self.names, self.kinds, strict=True)
-        return Recipe(tuple(PreparedColumn(name, name, kind) for name, kind in pairs))
 
 
 def read_columns(model: BaseEstimator) -> Columns:
@@ -60,11 +70,37 @@ def read_columns(model: BaseEstimator) -> Columns:
     names = [f"x{index}" for index in range(count)] if given is None else list(given)
     if len(names) != count or len(set(names)) != count or not all(map(_is_name, names)):
         raise refused("no_columns", "The names of the model's columns can't be used")
-    kinds = ["number"] * count
-    samples: list[tuple[Any, ...]] = [(0.0, 1.0, -1.5)] * count
-    for index, kind, values in _strings(model, names):
-        kinds[index], samples[index] = kind, values
-    return Columns(tuple(map(str, names)), tuple(kinds), tuple(samples), given is not None)
+    columns, used = [Column(str(name)) for name in names], set[int]()
+    for part, places in _parts(model, names):
+        used.update(places)
+        for place, column in _strings(part, places, columns):
+            columns[place] = column
+    if given is None:
+        used = set(range(count))
+    if not used:
+        raise refused("no_columns", "The model has no use for any column")
+    kept = tuple(column for place, column in enumerate(columns) if place in used)
+    dropped = tuple(column.name for place, column in enumerate(columns) if place not in used)
+    return Columns(kept, dropped, given is not None)
+
+
+def _parts(model: Any, names: Sequence[str]) -> Iterator[tuple[Any, list[int]]]:
+    """What of the model sees the client's columns themselves, and which of them."""
+    first = model
+    while isinstance(first, Pipeline) and first.steps:
+        first = first.steps[0][1]
+    if isinstance(first, ColumnTransformer):
+        for _, part, chosen in first.transformers_:
+            if not isinstance(part, str) or part != "drop":
+                yield part, _places(chosen, names)
+    elif isinstance(first, _COMMITTEES):
+        for member in first.estimators_:
+            yield from _parts(member, names)
+    elif isinstance(first, CalibratedClassifierCV):
+        for calibrated in first.calibrated_classifiers_:
+            yield from _parts(calibrated.estimator, names)
+    else:
+        yield model, list(range(len(names)))
 
 
 def _is_name(name: object) -> bool:
@@ -72,35 +108,23 @@ def _is_name(name: object) -> bool:
 
 
 def _strings(
-    model: BaseEstimator, names: Sequence[str]
-) -> Iterator[tuple[int, str, tuple[str, ...]]]:
-    """The columns that hold strings: place, kind, and three values."""
-    first = model
-    while isinstance(first, Pipeline) and first.steps:
-        first = first.steps[0][1]
-    if not isinstance(first, ColumnTransformer):
-        yield from _encoded(model, range(len(names)))
-        return
-    for _, part, columns in first.transformers_:
-        if not isinstance(part, str):
-            yield from _encoded(part, _places(columns, names))
-
-
-def _encoded(part: Any, places: Sequence[int]) -> Iterator[tuple[int, str, tuple[str, ...]]]:
-    steps = [step for _, step in part.steps] if isinstance(part, Pipeline) else [part]
-    for step in steps:
+    part: Any, places: Sequence[int], columns: Sequence[Column]
+) -> Iterator[tuple[int, Column]]:
+    """The columns that a part of the model takes as strings."""
+    for step in [step for _, step in part.steps] if isinstance(part, Pipeline) else [part]:
         if isinstance(step, CountVectorizer):
             for place in places:
-                yield place, "text", ("some words", "", "other words")
+                yield place, Column(columns[place].name, "text", ("some words", "", "others"))
             return
         for place, values in zip(places, getattr(step, "categories_", ()), strict=False):
             known = [str(value) for value in values if isinstance(value, str)]
             if known:
-                yield place, "category", (known[0], known[-1], "not seen before")
+                samples = (known[0], known[-1], "not seen before")
+                yield place, Column(columns[place].name, "category", samples)
         filled = getattr(step, "statistics_", None)
         if isinstance(filled, np.ndarray) and filled.dtype.hasobject:
             for place in places:
-                yield place, "category", ("a", "b", "c")
+                yield place, Column(columns[place].name, "category", ("a", "b", "c"))
 
 
 def _places(columns: Any, names: Sequence[str]) -> list[int]:
@@ -156,41 +180,50 @@ def read_output(model: Any, task: str, sample: pd.DataFrame) -> dict[str, Any]:
 
 
 def refined(columns: Columns, inputs: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
-    """The input part of the signature, all columns nullable until it is tried.
+    """The input part of the signature, in the model's order; all nullable until it is tried.
 
     Raises Invalid where the client's account doesn't fit the model.
     """
     derived = [
-        {"name": name, "type": "number" if kind == "number" else "string", "nullable": True}
-        for name, kind in zip(columns.names, columns.kinds, strict=True)
+        {
+            "name": column.name,
+            "type": "number" if column.kind == "number" else "string",
+            "nullable": True,
+        }
+        for column in columns.used
     ]
     if inputs is None:
         return derived
-    if len(inputs) != len(derived):
-        detail = f"The model takes {len(derived)} columns, not {len(inputs)}"
+    told = [
+        (place, item)
+        for place, item in enumerate(inputs)
+        if not columns.named or item.get("name") not in columns.dropped
+    ]
+    if columns.named:
+        by_name = {item.get("name"): (place, item) for place, item in told}
+        missing = [column["name"] for column in derived if column["name"] not in by_name]
+        if missing:
+            detail = f"The model's column {missing[0]!r} is missing"
+            raise Invalid.at("/inputs", "missing", detail, missing[:50])
+        unknown = {name for name in by_name if name not in {item["name"] for item in derived}}
+        if unknown or len(by_name) < len(told):
+            raise Invalid.at("/inputs", "unknown_column", "The model has not just these columns")
+        told = [by_name[column["name"]] for column in derived]
+    if len(told) != len(derived):
+        detail = f"The model takes {len(derived)} columns, not {len(told)}"
         raise Invalid.at("/inputs", "wrong_length", detail)
-    given = {item.get("name"): item for item in inputs}
-    places = {item.get("name"): place for place, item in enumerate(inputs)}
-    refined_columns = []
-    for index, column in enumerate(derived):
-        told = given.get(column["name"]) if columns.named else inputs[index]
-        if told is None:
-            detail = f"The model's column {column['name']!r} is missing"
-            raise Invalid.at("/inputs", "missing", detail, list(columns.names[:50]))
-        place = places[column["name"]] if columns.named else index
-        refined_columns.append(_one(column, told, f"/inputs/{place}", named=columns.named))
-    if len({column["name"] for column in refined_columns}) < len(refined_columns):
+    both = zip(derived, told, strict=True)
+    result = [_one(column, item, f"/inputs/{place}") for column, (place, item) in both]
+    if len({column["name"] for column in result}) < len(result):
         raise Invalid.at("/inputs", "duplicate", "Two columns have one name")
-    return refined_columns
+    return result
 
 
-def _one(
-    column: Mapping[str, Any], told: Mapping[str, Any], pointer: str, *, named: bool
-) -> dict[str, Any]:
+def _one(column: Mapping[str, Any], told: Mapping[str, Any], pointer: str) -> dict[str, Any]:
     unknown = sorted(set(told) - {"name", "type", "nullable"})
     if unknown:
         raise Invalid.at(f"{pointer}/{unknown[0]}", "unknown_field", "It is not known here")
-    name = column["name"] if named else told.get("name", column["name"])
+    name = told.get("name", column["name"])
     if not _is_name(name):
         raise Invalid.at(f"{pointer}/name", "invalid", "It is not a usable name")
     allowed = NUMBERS if column["type"] == "number" else ("string",)

@@ -7,7 +7,8 @@ from flask.views import MethodView
 
 from app.kernel.auth import secured
 from app.kernel.errors import NotAcceptable
-from app.kernel.http import Action, current_call
+from app.kernel.http import current_call
+from app.kernel.spec import Action
 from app.kernel.work_http import (
     EVENTS_DOC,
     EventQuery,

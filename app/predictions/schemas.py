@@ -1,6 +1,6 @@
 """Predictions over the wire."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, validates_schema
 from marshmallow.validate import Length, OneOf, Range
@@ -11,6 +11,8 @@ from app.kernel.work_http import WorkOut
 PARTS = ("label", "probabilities", "value", "cluster", "outlier", "score", "components")
 _HIGHEST_VERSION = 999_999_999
 _VALUE = {"type": ["string", "number", "boolean", "null"]}
+# apispec adds "null" by itself where None is allowed.
+_CELL = {"type": ["string", "number", "boolean"]}
 
 
 class PredictIn(Input):
@@ -23,7 +25,7 @@ class PredictIn(Input):
     )
     columns = fields.List(fields.String(), validate=Length(min=1))
     rows = fields.List(
-        fields.List(fields.Raw(allow_none=True, metadata=_VALUE)), validate=Length(min=1)
+        fields.List(fields.Raw(allow_none=True, metadata=_CELL)), validate=Length(min=1)
     )
     include = fields.List(
         fields.String(validate=OneOf(PARTS)),
@@ -84,6 +86,15 @@ class OutputRow(Output):
 class PredictOut(Output):
     """An answer that isn't stored."""
 
+    EXAMPLE: ClassVar = {
+        "model": "penguins",
+        "version": 1,
+        "engine": "compiled",
+        "outputs": [
+            {"label": "Gentoo", "probabilities": {"Adelie": 0.01, "Chinstrap": 0.0, "Gentoo": 0.99}}
+        ],
+    }
+
     model = fields.String(required=True)
     version = fields.Integer(required=True)
     engine = fields.String(required=True, validate=OneOf(("compiled", "sklearn")))
@@ -92,6 +103,13 @@ class PredictOut(Output):
 
 class PredictionOut(PredictOut):
     """A stored prediction."""
+
+    EXAMPLE: ClassVar = {
+        **PredictOut.EXAMPLE,
+        "id": "01a203dd-2710-7023-bd67-9d8929f69490",
+        "inputs": [{"island": "Biscoe", "body_mass_g": 4500}],
+        "created_at": "2026-01-01T00:00:00Z",
+    }
 
     id = fields.String(required=True, metadata={"format": "uuid"})
     inputs = fields.List(fields.Dict(), required=True)
@@ -107,6 +125,8 @@ class PredictionList(Output):
 
 class DeletedOut(Output):
     """How many were deleted."""
+
+    EXAMPLE: ClassVar = {"deleted": 12}
 
     deleted = fields.Integer(required=True)
 
@@ -137,6 +157,17 @@ class BatchPredictionUpdate(Input):
 
 class BatchPredictionOut(WorkOut):
     """Predictions over all rows of a dataset version."""
+
+    EXAMPLE: ClassVar = {
+        **WorkOut.EXAMPLE,
+        "model": "penguins",
+        "version": 1,
+        "dataset": "penguins",
+        "dataset_version": 1,
+        "rows": 344,
+        "engine": "compiled",
+        "tags": {},
+    }
 
     model = fields.String(required=True)
     version = fields.Integer(required=True)

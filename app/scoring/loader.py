@@ -82,7 +82,13 @@ class _Guards:
             raise UntrustedArtifact(f"it names {module[:80]}.{name[:80]}")
         if (module, name) == ("joblib.numpy_pickle", "NumpyArrayWrapper"):
             return _ArrayWrapper
-        return getattr(importlib.import_module(module), name)
+        try:
+            return getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise ArtifactVersionMismatch(
+                f"The model needs {module}.{name}, which this server's libraries do not have: "
+                "train it again"
+            ) from error
 
     def load_reduce(self) -> None:
         _check_call(self.stack[-2], self.stack[-1])

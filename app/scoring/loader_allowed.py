@@ -14,7 +14,7 @@ from typing import Final
 ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     "builtins": frozenset({"slice"}),
     "joblib.numpy_pickle": frozenset({"NumpyArrayWrapper"}),
-    "numpy": frozenset({"dtype", "float64", "int64", "ndarray"}),
+    "numpy": frozenset({"dtype", "float32", "float64", "int32", "int64", "ndarray"}),
     "numpy._core.multiarray": frozenset({"_reconstruct", "scalar"}),
     "numpy._core.numeric": frozenset({"_frombuffer"}),
     "numpy.random._mt19937": frozenset({"MT19937"}),

@@ -10,6 +10,7 @@ from app.kernel.errors import Invalid
 from app.scoring.cores import Judged
 from app.scoring.encoder import Batch, Row, RowReader
 from app.scoring.frame import Column, Recipe, rows_of
+from app.scoring.matrix import dense
 from app.scoring.scores import Array, Scores, joined
 from app.scoring.step import Step
 
@@ -79,6 +80,8 @@ class CompiledModel:
         task = self.output["task"]
         if task == "classification":
             return self._judgement(result)
+        if task == "decomposition":
+            result = dense(result)
         refuse_endless(result)
         if task == "outlier_detection":
             return Scores(task, outliers=result < 0, unusual=-result)

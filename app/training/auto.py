@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.ensemble import (
@@ -91,19 +91,19 @@ class AutoModel:
         if self._task == "regression":
             params = _boosting(len(frame), self._random_state, stop_early=True)
             boosted = HistGradientBoostingRegressor(**params)
-            return Chosen(self._behind(boosted, trees=True), {"chosen": "gradient boosting"})
+            return Chosen(self._behind(boosted, frame, trees=True), {"chosen": "gradient boosting"})
         if self._task == "clustering":
             return self._clusters(frame)
         if self._task == "outlier_detection":
             forest = IsolationForest(contamination=OUTLIERS, random_state=self._random_state)
             account = {"chosen": "isolation forest", "contamination": OUTLIERS}
-            return Chosen(self._behind(forest, trees=True), account)
+            return Chosen(self._behind(forest, frame, trees=True), account)
         components = PCA(n_components=VARIANCE_KEPT, random_state=self._random_state)
         account = {"chosen": "principal components", "variance_kept": VARIANCE_KEPT}
-        return Chosen(self._behind(components, trees=False), account)
+        return Chosen(self._behind(components, frame, trees=False), account)
 
-    def _behind(self, model: BaseEstimator, *, trees: bool) -> Pipeline:
-        """A pipeline of the preparation that suits the model, and the model."""
+    def _behind(self, model: BaseEstimator, frame: pd.DataFrame, *, trees: bool) -> Pipeline:
+        """A pipeline for these rows: the preparation that suits the model, and the model."""
         view = View.for_estimators(
             [model],
             trees=trees,
@@ -111,13 +111,14 @@ class AutoModel:
             rows=self._rows,
             random_state=self._random_state,
         )
-        return Pipeline([("prepare", column_transformer(self._columns, view)), ("model", model)])
+        prepare = column_transformer(self._columns.known_in(frame), view)
+        return Pipeline([("prepare", prepare), ("model", model)])
 
     def _blend(self, frame: pd.DataFrame, target: Array) -> Chosen:
         trial = _sample(target, TRIAL_ROWS, self._random_state)
         tried = self._trial(frame.iloc[trial], target[trial])
-        trees = self._trees(target)
-        linear = self._linear(tried.strength)
+        trees = self._trees(frame, target)
+        linear = self._linear(frame, tried.strength)
         account = {
             "chosen": "blend",
             "strength": tried.strength,
@@ -134,17 +135,17 @@ class AutoModel:
         blend = VotingClassifier(members, voting="soft", weights=weights, flatten_transform=False)
         return Chosen(blend, account)
 
-    def _trees(self, target: Array) -> Pipeline:
+    def _trees(self, frame: pd.DataFrame, target: Array) -> Pipeline:
         classes, counts = np.unique(target, return_counts=True)
         enough = int(counts.min()) >= FEWEST_TO_STOP_EARLY
         params = _boosting(len(target), self._random_state, stop_early=enough)
         if len(classes) > 2:
             params["max_iter"] = max(FEWEST_ROUNDS, min(ROUNDS, TREES // len(classes)))
-        return self._behind(HistGradientBoostingClassifier(**params), trees=True)
+        return self._behind(HistGradientBoostingClassifier(**params), frame, trees=True)
 
-    def _linear(self, strength: float) -> Pipeline:
+    def _linear(self, frame: pd.DataFrame, strength: float) -> Pipeline:
         model = LogisticRegression(C=strength, max_iter=1000)
-        return self._behind(model, trees=False)
+        return self._behind(model, frame, trees=False)
 
     def _trial(self, frame: pd.DataFrame, target: Array) -> "Trial":
         """Try all strengths and weights on rows that the members weren't fitted on."""
@@ -158,13 +159,13 @@ class AutoModel:
             for train, test in folds:
                 known = np.searchsorted(classes, np.unique(target[train]))
                 rows, held_out = frame.iloc[train], frame.iloc[test]
-                trees = self._trees(target[train]).fit(rows, target[train])
+                trees = self._trees(rows, target[train]).fit(rows, target[train])
                 by_trees[np.ix_(test, known)] = trees.predict_proba(held_out)
-                prepare = self._linear(1.0)["prepare"]
+                prepare = self._linear(rows, 1.0)["prepare"]
                 matrix = prepare.fit_transform(rows, target[train])
                 unseen = prepare.transform(held_out)
                 for place, strength in enumerate(STRENGTHS):
-                    linear = clone(self._linear(strength)["model"]).fit(matrix, target[train])
+                    linear = self._linear(rows, strength)["model"].fit(matrix, target[train])
                     by_linear[place][np.ix_(test, known)] = linear.predict_proba(unseen)
         tested = np.sort(np.concatenate([test for _, test in folds]))
         return _best(classes, target[tested], by_trees[tested], by_linear[:, tested])
@@ -188,8 +189,9 @@ class AutoModel:
         random = np.random.default_rng(self._random_state)
         size = min(len(frame), CLUSTER_ROWS)
         rows = np.sort(random.choice(len(frame), size, replace=False))
-        probe = self._behind(KMeans(), trees=False)["prepare"]
-        matrix = probe.fit_transform(frame.iloc[rows])
+        sample = frame.iloc[rows]
+        probe = self._behind(KMeans(), sample, trees=False)["prepare"]
+        matrix = probe.fit_transform(sample)
         scores: dict[int, float] = {}
         for clusters in range(2, min(MOST_CLUSTERS, size - 1) + 1):
             labels = self._k_means(clusters).fit_predict(matrix)
@@ -198,7 +200,7 @@ class AutoModel:
         best = max(scores, key=lambda clusters: scores[clusters], default=1)
         told = {str(clusters): score for clusters, score in scores.items()}
         account = {"chosen": "k-means", "clusters": best, "silhouette": told, "rows": size}
-        return Chosen(self._behind(self._k_means(best), trees=False), account)
+        return Chosen(self._behind(self._k_means(best), frame, trees=False), account)
 
     def _k_means(self, clusters: int) -> KMeans:
         return KMeans(n_clusters=clusters, n_init=10, random_state=self._random_state)

@@ -22,6 +22,8 @@ MOST_FITS: Final = 100_000
 """How many members (trees, folds, candidates) one fit may consist of, multiplied out."""
 MOST_ERRORS: Final = 20
 DEFAULT_FOLDS: Final = 5
+MANY_STEPS: Final = 100
+"""How often an elimination by whole numbers of features is reckoned to fit."""
 
 
 def close_names(name: object, known: Iterable[str]) -> list[str]:
@@ -235,6 +237,8 @@ class SpecReader:
         if inner and (entry.is_search or "final" not in place.roles):
             tasks = inner[0][1].tasks
         document = {"name": entry.name, "params": taken}
+        if self._refusals.found:
+            return Reading(document, tasks)
         return Reading(document, tasks, _fits(taken, entry, inner))
 
     def _nested_specs(
@@ -315,10 +319,9 @@ def _fits(taken: dict[str, Any], entry: Entry, inner: list[tuple[str, Reading]])
     if entry.is_search:
         own = candidates(given)
     elif entry.name == "RFE":
-        step = given["step"] if isinstance(given["step"], int | float) else 1
-        own = math.ceil(1 / step) if 0 < step < 1 else 100
-    folds = given.get("cv", 0)
-    return own * within * ((folds or DEFAULT_FOLDS) + 1 if "cv" in given else 1)
+        own = math.ceil(1 / given["step"]) if given["step"] < 1 else MANY_STEPS
+    rounds = (given["cv"] or DEFAULT_FOLDS) + 1 if "cv" in given else 1
+    return own * within * rounds
 
 
 def _escaped(key: str) -> str:

@@ -13,7 +13,6 @@ from app.training.catalog_rules import (
     integer,
     number,
     options,
-    rule,
     span,
     spec,
 )
@@ -21,7 +20,6 @@ from app.training.catalog_rules import (
 STEP: Final = ("step",)
 PREPARATION: Final = ("preparation",)
 POSITIVE: Final[Schema] = {"type": "number", "exclusiveMinimum": 0, "maximum": 1e9, "x-cap": True}
-SCORE_FUNCTIONS: Final = options("auto", "f_classif", "f_regression")
 IMPORTANCE_GIVERS: Final = (
     *("LogisticRegression", "RidgeClassifier", "SGDClassifier", "LinearSVC", "Ridge", "Lasso"),
     *("ElasticNet", "LinearRegression", "LinearSVR", "SGDRegressor", "DecisionTreeClassifier"),
@@ -98,7 +96,11 @@ SCALERS: Final[Mapping[str, Reviewed]] = {
     "PowerTransformer": Reviewed(roles=STEP, params={"method": None}),
     "QuantileTransformer": Reviewed(
         roles=STEP,
-        params={"subsample": integer(10, 1_000_000), "ignore_implicit_zeros": None},
+        params={
+            "subsample": None,
+            "ignore_implicit_zeros": None,
+            "n_quantiles": integer(1, 10_000),
+        },
     ),
 }
 
@@ -122,18 +124,11 @@ EXPANSIONS: Final[Mapping[str, Reviewed]] = {
         roles=STEP,
         params={
             "knots": options("uniform", "quantile"),
-            "degree": integer(0, 5),
+            "degree": integer(1, 5),
             "extrapolation": options("constant", "linear", "continue", "periodic"),
             "handle_missing": None,
         },
         defaults={"include_bias": False},
-        conditions=(
-            rule(
-                {"extrapolation": {"const": "periodic"}},
-                {"degree": integer(1, 5)},
-                "extrapolation 'periodic' needs a degree of at least 1",
-            ),
-        ),
     ),
     "Nystroem": Reviewed(
         roles=STEP,
@@ -146,7 +141,7 @@ EXPANSIONS: Final[Mapping[str, Reviewed]] = {
         },
     ),
     "RBFSampler": Reviewed(roles=STEP, params={"gamma": either(options("scale"), POSITIVE)}),
-    "PolynomialCountSketch": Reviewed(roles=STEP, params={"coef0": number(-1e6, 1e6)}),
+    "PolynomialCountSketch": Reviewed(roles=STEP, params={"coef0": number(0, 1e6)}),
 }
 
 SELECTORS: Final[Mapping[str, Reviewed]] = {
@@ -154,14 +149,15 @@ SELECTORS: Final[Mapping[str, Reviewed]] = {
     "SelectKBest": Reviewed(
         roles=STEP,
         needs_target=True,
-        params={"score_func": SCORE_FUNCTIONS, "k": either(options("all"), integer(1, 1_000_000))},
-        defaults={"score_func": "auto"},
+        params={"score_func": None, "k": either(options("all"), integer(1, 1_000_000))},
     ),
     "SelectPercentile": Reviewed(
         roles=STEP,
         needs_target=True,
-        params={"score_func": SCORE_FUNCTIONS},
-        defaults={"score_func": "auto"},
+        params={
+            "score_func": None,
+            "percentile": {"type": "number", "exclusiveMinimum": 0, "maximum": 100},
+        },
     ),
     "SelectFromModel": Reviewed(
         roles=STEP,

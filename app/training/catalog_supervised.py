@@ -21,6 +21,9 @@ from app.training.catalog_rules import (
     spec,
 )
 
+POSITIVE: Final[Schema] = {"type": "number", "exclusiveMinimum": 0, "maximum": 1e9, "x-cap": True}
+SMOOTHED: Final[Mapping[str, Schema | None]] = {"alpha": POSITIVE, "force_alpha": None}
+HELD_OUT: Final[Schema] = {"type": "number", "exclusiveMinimum": 0, "maximum": 0.5}
 KERNELS: Final = options("linear", "poly", "rbf", "sigmoid")
 GAMMA: Final = either(
     options("scale", "auto"), {"type": "number", "exclusiveMinimum": 0, "maximum": 1e6}
@@ -35,6 +38,7 @@ KERNEL_MACHINE: Final[Mapping[str, Schema | None]] = {
 }
 STOCHASTIC_DESCENT: Final[Mapping[str, Schema | None]] = {
     "learning_rate": options("constant", "optimal", "invscaling", "adaptive"),
+    "alpha": POSITIVE,
     "l1_ratio": number(0, 1),
     "power_t": number(-10, 10),
     "average": either({"type": "boolean"}, integer(1, 1_000_000)),
@@ -58,15 +62,20 @@ SAMPLES_NEED_BOOTSTRAP: Final = rule(
     {"bootstrap": {"const": True}},
     "max_samples is for bootstrap true",
 )
-BOOSTING: Final[Mapping[str, Schema | None]] = {"init": None, "criterion": None}
+BOOSTING: Final[Mapping[str, Schema | None]] = {
+    "init": None,
+    "criterion": None,
+    "validation_fraction": HELD_OUT,
+}
 HISTOGRAMS: Final[Mapping[str, Schema | None]] = {
     "scoring": None,
     "max_iter": integer(1, 5000),
-    "validation_fraction": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+    "validation_fraction": HELD_OUT,
 }
 PERCEPTRON: Final[Mapping[str, Schema | None]] = {
     "hidden_layer_sizes": numbers(integer(1, 10_000), 1, 10),
     "n_iter_no_change": integer(1, 10_000),
+    "validation_fraction": HELD_OUT,
 }
 COORDINATES: Final[Mapping[str, Schema | None]] = {"max_iter": integer(1, 100_000)}
 PATH: Final[Mapping[str, Schema | None]] = {
@@ -172,12 +181,10 @@ CLASSIFIERS: Final[Mapping[str, Reviewed]] = {
     "GaussianNB": Reviewed(CLASSIFICATION),
     "BernoulliNB": Reviewed(
         CLASSIFICATION,
-        params={"alpha": number(0, 1e6), "binarize": number(-1e6, 1e6), "force_alpha": None},
+        params={**SMOOTHED, "binarize": number(0, 1e6)},
     ),
-    "MultinomialNB": Reviewed(
-        CLASSIFICATION, params={"alpha": number(0, 1e6), "force_alpha": None}
-    ),
-    "ComplementNB": Reviewed(CLASSIFICATION, params={"alpha": number(0, 1e6), "force_alpha": None}),
+    "MultinomialNB": Reviewed(CLASSIFICATION, params=SMOOTHED),
+    "ComplementNB": Reviewed(CLASSIFICATION, params=SMOOTHED),
     "LinearDiscriminantAnalysis": Reviewed(
         CLASSIFICATION, params={"n_components": None}, conditions=(SHRINKAGE,)
     ),

@@ -33,7 +33,9 @@ REDUCERS: Final[Mapping[str, Schema | None]] = {"n_components": COMPONENTS}
 
 CLUSTERERS: Final[Mapping[str, Reviewed]] = {
     "KMeans": Reviewed(CLUSTERING, params={"init": STARTS}),
-    "MiniBatchKMeans": Reviewed(CLUSTERING, params={"init": STARTS, "tol": None}),
+    "MiniBatchKMeans": Reviewed(
+        CLUSTERING, params={"init": STARTS, "tol": None, "reassignment_ratio": number(0, 1)}
+    ),
     "BisectingKMeans": Reviewed(CLUSTERING, params={"init": STARTS}),
     "GaussianMixture": Reviewed(CLUSTERING, params=MIXTURE, defaults={"n_components": 8}),
     "BayesianGaussianMixture": Reviewed(CLUSTERING, params=MIXTURE, defaults={"n_components": 8}),

@@ -228,9 +228,13 @@ def _scores(pipeline: Any, frame: pd.DataFrame) -> Array | None:
     for method, sign in (("decision_function", 1.0), ("transform", -1.0)):
         if hasattr(pipeline, method):
             return sign * np.asarray(getattr(pipeline, method)(frame), dtype=np.float64)
-    centers = getattr(pipeline[-1], "cluster_centers_", None)
-    if centers is None:
+    estimate = getattr(pipeline[-1], "_estimate_weighted_log_prob", None)
+    if estimate is not None:
+        likelihoods: Array = estimate(pipeline[:-1].transform(frame))
+        return likelihoods
+    if not hasattr(pipeline[-1], "cluster_centers_"):
         return None
+    centers = pipeline[-1].cluster_centers_
     distances: Array = euclidean_distances(pipeline[:-1].transform(frame), centers)
     return -distances
 

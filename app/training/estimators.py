@@ -20,6 +20,7 @@ Document = Mapping[str, Any]
 SCALE_MATTERS_IN: Final = frozenset(
     {"sklearn.decomposition", "sklearn.kernel_approximation", "sklearn.random_projection"}
 )
+SCORED: Final = frozenset({"SelectKBest", "SelectPercentile"})
 SCALERS: Final = frozenset(
     {
         *("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", "Normalizer"),
@@ -82,10 +83,8 @@ class Builder:
         made = {key: self._value(entry, key, value) for key, value in params.items()}
         if "estimators" in made:
             made["estimators"] = list(_named(made["estimators"]))
-        if "score_func" in made:
-            functions = {"f_classif": f_classif, "f_regression": f_regression}
-            ours = "f_classif" if self._task == "classification" else "f_regression"
-            made["score_func"] = functions.get(made["score_func"], functions[ours])
+        if entry.name in SCORED:
+            made["score_func"] = f_classif if self._task == "classification" else f_regression
         return made
 
     def _value(self, entry: Entry, key: str, value: Any) -> Any:
@@ -94,7 +93,7 @@ class Builder:
             return self.estimator(value)
         if "x-spec" in schema and isinstance(value, list):
             return [self.estimator(item) for item in value]
-        return tuple(value) if isinstance(value, list) else value
+        return tuple(value) if "x-ordered" in schema else value
 
     def _search(self, entry: Entry, params: Document) -> GridSearchCV:
         """Both searches as one over listed candidates, so that no distribution object is needed.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,8 @@ from app.training.splits import Splits, make_splits
 
 Progress = Callable[[float, str, str], None]
 
+PARALLEL_FROM: Final = 200_000
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -62,9 +64,11 @@ def train(spec: FitSpec, parquet: Path, work: Path, progress: Progress) -> dict[
     started = time.perf_counter()
     # The target encoder shuffles by numpy's global generator and takes no other.
     np.random.seed(spec.random_state)
-    with threadpool_limits(spec.threads):
-        progress(0.0, "read", "Reading the table")
-        prepared = _prepare(spec, parquet)
+    progress(0.0, "read", "Reading the table")
+    prepared = _prepare(spec, parquet)
+    # Below this, threads spend their time waiting for one another.
+    cells = prepared.table.rows * len(prepared.columns.features)
+    with threadpool_limits(spec.threads if cells >= PARALLEL_FROM else 1):
         splits = make_splits(
             prepared.validation, prepared.table, _classes(prepared), spec.random_state
         )

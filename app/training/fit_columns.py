@@ -81,6 +81,13 @@ class Columns:
         """The raw columns that the model needs, in the order of the request."""
         return [decision.column for decision in self.decisions if not decision.dropped]
 
+    def known_in(self, frame: pd.DataFrame) -> "Columns":
+        """Without the prepared columns that have no value at all among these rows."""
+        kept = tuple(item for item in self.treatments if _has_values(frame[item.column.name]))
+        if not kept:
+            raise FitError("No column has a value among the training rows.")
+        return Columns(kept, self.decisions)
+
     def of_kind(self, *kinds: str) -> list[Treatment]:
         """The treatments of these kinds, in order."""
         return [treatment for treatment in self.treatments if treatment.kind in kinds]
@@ -106,6 +113,10 @@ def decide_columns(table: Table, wanted: Sequence[str], *, named: bool) -> Colum
 def as_frame(columns: Columns, table: Table) -> pd.DataFrame:
     """The prepared frame that pipelines are fitted on."""
     return data_frame(prepare(columns.recipe, table.columns))
+
+
+def _has_values(column: Any) -> bool:
+    return bool((column.notna() & (column != "")).any())
 
 
 Decided = tuple[Decision, list[Treatment]]

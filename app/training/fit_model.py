@@ -82,7 +82,8 @@ class Maker:
             )
             chosen = auto.choose(frame, target)
             return chosen.model, chosen.account
-        prepare = column_transformer(self._columns, self._view(self._built))
+        # scikit-learn's histograms break on columns without any value.
+        prepare = column_transformer(self._columns.known_in(frame), self._view(self._built))
         steps = [("prepare", prepare), *self._built.steps, ("model", self._built.model)]
         return Pipeline(steps), {"chosen": "as asked for"}
 

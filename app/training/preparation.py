@@ -178,7 +178,7 @@ def _text(treatment: Treatment, view: View) -> Any:
         )
     if view.sparse:
         return vectoriser
-    components = max(1, min(TEXT_COMPONENTS, treatment.size // 8, view.rows // 8))
+    components = max(1, min(TEXT_COMPONENTS, treatment.size // 4, view.rows // 8))
     reducer = TruncatedSVD(components, random_state=view.random_state)
     below_zero = MinMaxScaler(clip=True) if view.positive else None
     return _chain(("words", vectoriser), ("reduce", reducer), ("scale", below_zero))

@@ -1,5 +1,7 @@
 """Estimators and training runs over the wire."""
 
+from typing import ClassVar
+
 from marshmallow import fields
 from marshmallow.validate import Length, OneOf, Range
 
@@ -41,6 +43,21 @@ class EstimatorQuery(Input):
 
 class EstimatorOut(Output):
     """What may be named in a training run, and with which parameters."""
+
+    EXAMPLE: ClassVar = {
+        "name": "Ridge",
+        "tasks": ["regression"],
+        "roles": ["final"],
+        "summary": "Linear least squares with l2 regularization.",
+        "documentation": "sklearn.linear_model.Ridge",
+        "max_rows": None,
+        "our_defaults": [],
+        "parameters": {
+            "type": "object",
+            "properties": {"alpha": {"type": "number", "minimum": 0, "default": 1.0}},
+            "additionalProperties": False,
+        },
+    }
 
     name = fields.String(required=True)
     tasks = fields.List(fields.String(), required=True)
@@ -154,6 +171,29 @@ class TrainingRunUpdate(Input):
 class TrainingRunOut(WorkOut):
     """A request to train, and what became of it."""
 
+    EXAMPLE: ClassVar = {
+        **WorkOut.EXAMPLE,
+        "model": "penguins",
+        "dataset": "penguins",
+        "dataset_version": 1,
+        "target": "species",
+        "task": "classification",
+        "features": ["island", "body_mass_g"],
+        "estimator": "auto",
+        "validation": {"method": "holdout", "test_fraction": 0.2},
+        "random_state": 42,
+        "refit": True,
+        "priority": 5,
+        "limits": {"wall_seconds": 600, "memory_bytes": 2000000000},
+        "tags": {},
+        "model_version": 1,
+        "dataset_digest": "sha-256:9f86d081884c7d65",
+        "metrics": {"accuracy": 0.985},
+        "baseline": {"accuracy": 0.442},
+        "warnings": [],
+        "report": None,
+    }
+
     model = fields.String(required=True)
     model_version = fields.Integer(required=True, allow_none=True)
     dataset = fields.String(required=True)
@@ -188,6 +228,23 @@ class TrainingRunList(Output):
 
 class TrainingPlan(Output):
     """A request that would be accepted, with its defaults filled in."""
+
+    EXAMPLE: ClassVar = {
+        "valid": True,
+        "model": "penguins",
+        "dataset": "penguins",
+        "dataset_version": 1,
+        "target": "species",
+        "task": "classification",
+        "features": ["island", "body_mass_g"],
+        "estimator": "auto",
+        "validation": {"method": "holdout", "test_fraction": 0.2},
+        "random_state": 42,
+        "refit": True,
+        "priority": 5,
+        "limits": {"wall_seconds": 600, "memory_bytes": 2000000000},
+        "tags": {},
+    }
 
     valid = fields.Boolean(required=True)
     model = fields.String(required=True)

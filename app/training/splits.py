@@ -53,10 +53,12 @@ def make_splits(
 def _holdout(
     validation: Validation, rows: int, classes: NDArray[Any] | None, random_state: int
 ) -> Splits:
-    kinds = 0 if classes is None else len(np.unique(classes))
     held_out = max(1, round(rows * validation.test_fraction))
-    # Both parts must have room for a row of each class.
-    stratified = classes is not None and kinds <= held_out and kinds <= rows - held_out
+    stratified = False
+    if classes is not None:
+        counts = np.unique(classes, return_counts=True)[1]
+        # Both parts must have room for a row of each class.
+        stratified = counts.min() > 1 and len(counts) <= min(held_out, rows - held_out)
     train, test = train_test_split(
         np.arange(rows),
         test_size=held_out,
@@ -66,7 +68,7 @@ def _holdout(
     account = {
         "method": "holdout",
         "test_fraction": validation.test_fraction,
-        "stratified": stratified,
+        "stratified": bool(stratified),
         "train_rows": len(train),
         "test_rows": len(test),
     }

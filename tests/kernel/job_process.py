@@ -9,7 +9,9 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import structlog
 from sqlalchemy import Column, Integer, MetaData, String, Table, insert
@@ -17,6 +19,7 @@ from sqlalchemy import Column, Integer, MetaData, String, Table, insert
 from app.kernel.job_claims import Fenced
 from app.kernel.job_worker import Worker
 from app.kernel.jobs import JobQueue
+from app.kernel.sandbox import Limits, Sandbox
 from app.kernel.sql import Database
 
 effects = Table(
@@ -60,13 +63,31 @@ def main(url, lease, slots):
         time.sleep(float(job.ref))
         write_effect(job)
 
+    def sandboxed(job):
+        """Computes for ever in a sandboxed child, in one native call."""
+
+        def tell(progress):
+            print("computing", job.attempt, progress["pid"], flush=True)
+
+        with tempfile.TemporaryDirectory() as folder:
+            outcome = sandbox.run(
+                *("sandbox_targets:spin", {}, Path(folder), limits),
+                on_progress=tell,
+                should_stop=job.should_stop,
+            )
+        assert outcome.code == "cancelled", outcome
+        job.check()
+
     def fail(job, error):
         print("failed", job.ref, type(error).__name__, flush=True)
 
-    handlers = {"quick": quick, "slow": slow, "deaf": deaf}
+    sandbox = Sandbox()
+    limits = Limits(wall_seconds=60, memory_bytes=1 << 30, cpu_seconds=60, file_bytes=1 << 20)
+    handlers = {"quick": quick, "slow": slow, "deaf": deaf, "sandboxed": sandboxed}
     worker = Worker({"tests": JobQueue(database)}, handlers, fail, slots=slots, lease=lease)
     signal.signal(signal.SIGTERM, lambda *_: worker.drain())
     worker.run()
+    sandbox.close()
     database.close()
     print("drained", flush=True)
 

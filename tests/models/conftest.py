@@ -22,3 +22,12 @@ def any_yard(tmp_path: Path, database_url: str) -> Iterator[Modelyard]:
     yard = Modelyard(tmp_path, database_url)
     yield yard
     yard.close()
+
+
+@pytest.fixture(scope="module")
+def shared_yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Modelyard]:
+    """Over SQLite, for tests that change nothing; it has ``penguins`` with a version."""
+    yard = Modelyard(tmp_path_factory.mktemp("yard"))
+    yard.register()
+    yield yard
+    yard.close()

@@ -1,11 +1,14 @@
 """A yard with models in it: a client, peers, and the registrations that training would send."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from flask.testing import FlaskClient
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
 from app.kernel.auth import Call, make_peer_token
@@ -13,6 +16,7 @@ from app.kernel.errors import Unavailable
 from app.kernel.jobs import JobQueue
 from app.models.ports import Reference
 from app.models.service import Models
+from app.models.tables import Version
 from tests.yard import Yard
 
 API = "/api/v1"
@@ -29,10 +33,12 @@ class Others:
         self.found: list[Reference] = []
         self.asked: list[tuple[str, int | None]] = []
         self.away = False
+        self.hook: Callable[[], object] = lambda: None
 
     def references(self, _call: Call, model: str, version: int | None) -> list[Reference]:
         """What the test says."""
         self.asked.append((model, version))
+        self.hook()
         if self.away:
             raise Unavailable("The service others can't be reached")
         return self.found
@@ -42,7 +48,8 @@ class Modelyard(Yard):
     """A yard whose models service asks ``others`` before it deletes."""
 
     def __init__(self, home: Path, database_url: str = "", **settings: Any) -> None:
-        super().__init__(home, database_url=database_url, **settings)
+        services = settings.pop("services", ("access", "models"))
+        super().__init__(home, database_url=database_url, services=services, **settings)
         self.others = Others()
         self.models = Models(
             self.wiring.database("models"),
@@ -107,6 +114,11 @@ class Modelyard(Yard):
         assert answer.status_code == 201, answer.text
         version: dict[str, Any] = answer.json
         return version
+
+    def version_row(self, session: Session, number: int) -> Version:
+        """A version of penguins as it is stored."""
+        query = select(Version).where(Version.model == "penguins", Version.number == number)
+        return session.scalars(query).one()
 
     def put_alias(self, alias: str, version: int, **options: Any) -> TestResponse:
         """Point an alias of penguins at a version."""

@@ -15,16 +15,15 @@ PLANTED = [
     ("house", "kernel/sql.py", "import app.scoring.frame"),
     ("house", "scoring/frame.py", "import app.access.tables"),
     ("house", "leftovers.py", ""),
-    ("access", "access/service.py", "import app.access.schemas"),
-    ("access", "access/helpers.py", ""),
-    ("datasets", "datasets/tables.py", "import app.datasets.service"),
-    ("models", "models/helpers.py", ""),
-    ("training", "training/catalog.py", "import app.training.fit"),
-    ("predictions", "predictions/engine.py", "import app.predictions.service"),
+    ("services", "access/service.py", "import app.access.schemas"),
+    ("services", "datasets/tables.py", "import app.datasets.service"),
+    ("services", "training/catalog.py", "import app.training.fit"),
+    ("services", "predictions/engine.py", "import app.predictions.service"),
+    ("services", "models/service.py", "import app.models.resources"),
     ("scoring", "scoring/model.py", "import app.scoring.loader"),
     ("no-web", "access/tables.py", "import flask"),
     ("no-web", "datasets/service.py", "import app.kernel.http"),
-    ("no-sql", "datasets/ingest.py", "import app.kernel.sql"),
+    ("no-sql", "datasets/csv_source.py", "import app.kernel.sql"),
     ("no-sql", "predictions/engine.py", "import sqlalchemy"),
     ("scoring-pure", "scoring/frame.py", "import sqlalchemy"),
     ("scoring-fitted", "scoring/encoder.py", "import sklearn.tree"),
@@ -33,7 +32,7 @@ PLANTED = [
     ("api-light", "access/resources.py", "import app.access.workers"),
     ("circles", "config.py", "import app.wiring"),
 ]
-NEEDED = ["access/workers.py", "datasets/ingest.py", "datasets/service.py"]
+NEEDED = ["access/workers.py"]
 
 
 def lint(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:

@@ -23,6 +23,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder
 from threadpoolctl import threadpool_limits
 
 ROWS = 60
@@ -169,6 +170,9 @@ def beyond_the_options() -> Iterator[BaseEstimator]:
         for target in targets(task):
             for model in estimators:
                 yield Pipeline([("model", clone(model))]).fit(frame()[NUMBERS], target)
+    # An imported model may name these types as a parameter.
+    yield OneHotEncoder(dtype=np.float32).fit(frame()[["place"]])
+    yield OneHotEncoder(dtype=np.int32).fit(frame()[["place"]])
 
 
 def dumped(estimator: Any, compress: int = 0) -> bytes:

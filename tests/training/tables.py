@@ -33,7 +33,9 @@ PENGUINS = {
 
 def parquet_of(frame: pd.DataFrame, types: Mapping[str, str], path: Path) -> Path:
     """The columns as a dataset version stores them."""
-    columns = ", ".join(f'CAST("{name}" AS {SQL_TYPES[kind]}) AS "{name}"' for name, kind in types.items())
+    columns = ", ".join(
+        f'CAST("{name}" AS {SQL_TYPES[kind]}) AS "{name}"' for name, kind in types.items()
+    )
     with duckdb.connect() as connection:
         connection.register("given", frame)
         connection.execute(f"COPY (SELECT {columns} FROM given) TO '{path}' (FORMAT parquet)")

@@ -1,0 +1,171 @@
+"""What the ingest process answers: the only process that opens tables.
+
+It keeps nothing but copies of stored tables. Conversions queue for two lanes, one for small files
+and one for all others, so that a small upload never waits behind a big one and the process needs
+the memory of two conversions at most.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import msgspec
+
+from app.config import Settings
+from app.datasets.copies import Copies
+from app.datasets.export import export, read_rejects, read_rows
+from app.datasets.ingest import ingest
+from app.datasets.ingest_request import IngestRequest
+from app.kernel.artifacts import open_store
+from app.kernel.errors import Unavailable
+from app.kernel.local_rpc import Handler
+from app.kernel.stored import ArtifactCorrupt, Stored
+
+_SMALL_BYTES = 8 << 20
+_BEAT_SECONDS = 1.0
+_LONGEST_WAIT = 600.0
+_WAITING = {"fraction": 0.0, "step": "waiting", "message": "Other files come first"}
+
+
+def ingest_handlers(settings: Settings) -> dict[str, Handler]:
+    """The handlers of the ingest process, by method."""
+    copies = Copies(open_store(settings.store()), settings.instance / "work" / "copies")
+    tables = Tables(copies)
+    return {
+        "convert": Converter(settings.ingest_memory).convert,
+        "rows": tables.rows,
+        "rejects": tables.rejects,
+        "export": tables.export,
+    }
+
+
+class Converter:
+    """Converts uploads, one in each lane at a time."""
+
+    def __init__(self, memory_bytes: int, *, longest_wait: float = _LONGEST_WAIT) -> None:
+        self._memory = memory_bytes
+        self._longest_wait = longest_wait
+        self._small, self._big = threading.Semaphore(), threading.Semaphore()
+
+    def convert(self, question: dict[str, Any]) -> Iterator[bytes]:
+        """Beats with the progress, then the result. Closed early, the conversion ends, too."""
+        lane = self._small if question["bytes"] <= _SMALL_BYTES else self._big
+        waited = 0.0
+        while not lane.acquire(timeout=_BEAT_SECONDS):
+            waited += _BEAT_SECONDS
+            if waited >= self._longest_wait:
+                raise Unavailable("Too many files wait to be read", retry_after=30)
+            yield _message("progress", _WAITING)
+        try:
+            yield from _Conversion(question, self._memory).messages()
+        finally:
+            lane.release()
+
+
+class _Conversion:
+    """One conversion in a thread of its own, so that beats can be sent meanwhile."""
+
+    def __init__(self, question: dict[str, Any], memory_bytes: int) -> None:
+        self._request = IngestRequest.from_json(question["request"])
+        self._folder = Path(question["folder"])
+        self._memory = memory_bytes
+        self._messages: SimpleQueue[bytes | Exception] = SimpleQueue()
+        self._unwanted = False
+
+    def messages(self) -> Iterator[bytes]:
+        """The messages to send; the last one is the result."""
+        thread = threading.Thread(target=self._run, daemon=True)
+        thread.start()
+        latest = _message("progress", {"fraction": 0.0, "step": "reading", "message": ""})
+        try:
+            while thread.is_alive() or not self._messages.empty():
+                try:
+                    found = self._messages.get(timeout=_BEAT_SECONDS)
+                except Empty:
+                    found = latest
+                if isinstance(found, Exception):
+                    raise found
+                latest = found
+                yield found
+        finally:
+            self._unwanted = True
+            thread.join()
+
+    def _run(self) -> None:
+        try:
+            result = self._converted()
+        except Exception as error:  # noqa: BLE001 - handed to the thread that answers
+            self._messages.put(error)
+        else:
+            self._messages.put(_message("result", result))
+
+    def _converted(self) -> dict[str, Any]:
+        parquet, rejects = self._folder / "table.parquet", self._folder / "rejects.ndjson"
+        result = ingest(
+            self._request,
+            parquet=parquet,
+            rejects=rejects,
+            work=self._folder,
+            memory_bytes=self._memory,
+            progress=self._tell,
+        )
+        return {
+            "parquet": str(parquet),
+            "digest": result.digest,
+            "rows": result.rows,
+            "columns": result.columns,
+            "warnings": result.warnings,
+            "rejected": result.rejected_rows,
+            "rejects": str(rejects) if result.rejected_rows else None,
+        }
+
+    def _tell(self, fraction: float, step: str) -> None:
+        if self._unwanted:
+            raise Unavailable("Nobody waits for it any more")
+        told = {"fraction": fraction, "step": step, "message": ""}
+        self._messages.put(_message("progress", told))
+
+
+class Tables:
+    """Reads stored tables."""
+
+    def __init__(self, copies: Copies) -> None:
+        self._copies = copies
+
+    def rows(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Some rows of a table."""
+        with self._local(question) as path:
+            columns, items = read_rows(
+                path,
+                offset=question["offset"],
+                limit=question["limit"],
+                columns=question["columns"],
+            )
+        return {"columns": columns, "items": items}
+
+    def rejects(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Some of the rows that were put aside."""
+        with self._local(question) as path:
+            columns, items = read_rejects(path, offset=question["offset"], limit=question["limit"])
+        return {"columns": columns, "items": items}
+
+    def export(self, question: dict[str, Any]) -> Iterator[bytes]:
+        """A whole table as text."""
+        with self._local(question) as path:
+            yield from export(path, question["format"], spreadsheet=question["spreadsheet"])
+
+    @contextmanager
+    def _local(self, question: dict[str, Any]) -> Iterator[Path]:
+        stored = Stored(question["key"], question["digest"], question["bytes"])
+        try:
+            with self._copies.local(stored) as path:
+                yield path
+        except ArtifactCorrupt as error:
+            raise Unavailable(error.detail) from error
+
+
+def _message(kind: str, value: dict[str, Any]) -> bytes:
+    return msgspec.msgpack.encode({kind: value})

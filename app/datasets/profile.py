@@ -1,0 +1,218 @@
+"""What a stored table's columns look like: counts, extremes, moments, quantiles, histograms.
+
+Counts, distinct values, extremes and the most frequent values are exact. Moments are summed in row
+order by one thread, so that they are the same in every run. Quantiles are exact up to
+``MOST_EXACT_ROWS`` rows; of more they are those of a sample that depends on row numbers alone, and
+the column is marked ``sampled``.
+"""
+
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from app.datasets.stored_table import AT_ONCE, StoredColumn, StoredTable
+from app.datasets.table_engine import select
+
+MOST_EXACT_ROWS = 1_000_000
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+MOST_TOP_VALUES = 10
+MOST_BINS = 20
+_LONGEST_TEXT = 200
+_QUANTILE_CELLS = 2_000_000  # all of a query's values are held in memory
+_SPREAD, _SPREAD_END = 2_654_435_761, 1 << 32
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_LAST_STAMP = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LARGEST_INTEGER = (1 << 63) - 1
+_EASY = 1e100  # squares and sums of numbers up to here stay finite
+Profile = dict[str, Any]
+
+
+def profile(table: StoredTable, threads: int) -> list[Profile]:
+    """A profile per column, in order, as JSON values; leaves the engine at so many threads."""
+    (rows,) = table.engine.row(select(["count(*)"], table.relation))
+    profiles = [_Column(table, column, rows) for column in table.columns]
+    ordered = [one for one in profiles if one.has_order]
+    for one in ordered:
+        one.add_histogram()
+    _add_quantiles(table, ordered, rows)
+    table.engine.use_threads(1)
+    _add_moments(table, [one for one in ordered if one.column.type != "datetime"])
+    table.engine.use_threads(threads)
+    return [one.told() for one in profiles]
+
+
+class _Column:
+    """A column's profile in the making. Its datetimes are microseconds since 1970 until told."""
+
+    def __init__(self, table: StoredTable, column: StoredColumn, rows: int) -> None:
+        self.table = table
+        self.column = column
+        self.value = f"epoch_us({column.cell})" if column.type == "datetime" else column.cell
+        missing, distinct, least, most, top = table.engine.row(_counting(table, self.value))
+        self.profile: Profile = {
+            "name": column.name,
+            "type": column.type,
+            "nullable": missing > 0,
+            "missing": missing,
+            "distinct": distinct,
+            "min": least,
+            "max": most,
+            "mean": None,
+            "std": None,
+            "quantiles": None,
+            "top_values": top or [],
+            "histogram": None,
+            "sampled": False,
+        }
+        self.present = rows - missing
+
+    @property
+    def has_order(self) -> bool:
+        """Whether it has values of which there can be quantiles and a histogram."""
+        return bool(self.present) and self.column.type in {"integer", "number", "datetime"}
+
+    @property
+    def scale(self) -> float:
+        """The power of two by which numbers must be divided before they are summed or squared."""
+        largest = max(abs(self.profile["min"]), abs(self.profile["max"]))
+        if self.column.type != "number" or largest == 0 or 1 / _EASY <= largest <= _EASY:
+            return 1.0
+        return math.ldexp(1.0, math.frexp(largest)[1] - 1)
+
+    @property
+    def scaled(self) -> str:
+        """SQL of the value as a float, divided by ``scale``."""
+        double = f"CAST({self.value} AS DOUBLE)"
+        return double if self.scale == 1.0 else f"({double} / {_float(self.scale)})"
+
+    def add_histogram(self) -> None:
+        """Count the values in bins of one width; a bin holds its lower edge, the last both."""
+        bin_, edges = self._number_bins() if self.column.type == "number" else self._whole_bins()
+        counted = select([f"{bin_} AS bin"], self.table.relation, where=f"{self.value} IS NOT NULL")
+        rows = self.table.engine.rows(f"{select(['bin', 'count(*)'], f'({counted})')} GROUP BY bin")
+        counts = [0] * (len(edges) - 1)
+        for number, count in rows:
+            counts[int(number)] += count
+        self.profile["histogram"] = {"edges": edges, "counts": counts}
+
+    def _number_bins(self) -> tuple[str, list[float]]:
+        least, most = self.profile["min"] / self.scale, self.profile["max"] / self.scale
+        if least == most:
+            return "0", [self.profile["min"], self.profile["max"]]
+        width = (most - least) / MOST_BINS
+        inner = [(least + width * number) * self.scale for number in range(1, MOST_BINS)]
+        place = f"floor(({self.scaled} - {_float(least)}) / {_float(width)})"
+        edges = [self.profile["min"], *inner, self.profile["max"]]
+        return f"least({place}, {MOST_BINS - 1})", edges
+
+    def _whole_bins(self) -> tuple[str, list[int]]:
+        least, most = self.profile["min"], self.profile["max"]
+        width = -(-(most - least + 1) // MOST_BINS)
+        bins = (most - least) // width + 1
+        end = _LAST_STAMP if self.column.type == "datetime" else _LARGEST_INTEGER
+        edges = [min(least + width * number, end) for number in range(bins + 1)]
+        wide = "HUGEINT" if most - least > _LARGEST_INTEGER else "BIGINT"
+        place = f"(CAST({self.value} AS {wide}) - CAST('{least}' AS {wide})) // {width}"
+        return place, edges
+
+    def told(self) -> Profile:
+        """The profile as JSON values."""
+        show = _SHOWN.get(self.column.type)
+        if show is None or not self.present:
+            return self.profile
+        told = dict(self.profile)
+        told["min"], told["max"] = show(told["min"]), show(told["max"])
+        told["top_values"] = [
+            {"value": show(top["value"]), "count": top["count"]} for top in told["top_values"]
+        ]
+        if told["quantiles"] is not None:
+            told["quantiles"] = {key: show(value) for key, value in told["quantiles"].items()}
+        if told["histogram"] is not None:
+            told["histogram"] = {
+                **told["histogram"],
+                "edges": [show(edge) for edge in told["histogram"]["edges"]],
+            }
+        return told
+
+
+def _stamp(microseconds: int) -> str:
+    text = (_EPOCH + timedelta(microseconds=microseconds)).replace(tzinfo=None).isoformat()
+    return (text.rstrip("0") if "." in text else text) + "Z"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
+
+
+_SHOWN: dict[str, Callable[[Any], str]] = {"datetime": _stamp, "string": _shortened}
+
+
+def _counting(table: StoredTable, value: str) -> str:
+    """SQL of: missing, distinct, least, most, and the most frequent values."""
+    groups = f"{select([f'{value} AS value', 'count(*) AS count'], table.relation)} GROUP BY value"
+    by_rank = "count DESC, value"
+    top = f"(FROM groups WHERE value IS NOT NULL ORDER BY {by_rank} LIMIT {MOST_TOP_VALUES})"
+    listed = select([f"list({{value: value, count: count}} ORDER BY {by_rank})"], top)
+    told = [
+        "coalesce(sum(count) FILTER (value IS NULL), 0)::BIGINT",
+        "count(value)",
+        "min(value)",
+        "max(value)",
+        f"({listed})",
+    ]
+    return f"WITH groups AS MATERIALIZED ({groups}) {select(told, 'groups')}"
+
+
+def _add_quantiles(table: StoredTable, columns: list[_Column], rows: int) -> None:
+    sampled = rows > MOST_EXACT_ROWS
+    relation = _sample(table.relation, rows) if sampled else table.relation
+    at_once = max(1, min(AT_ONCE, _QUANTILE_CELLS // rows)) if rows else AT_ONCE
+    wanted = f"[{', '.join(map(str, QUANTILES))}]"
+    for start in range(0, len(columns), at_once):
+        batch = columns[start : start + at_once]
+        asked = [
+            f"quantile_disc({one.value}, {wanted})"
+            if one.column.type == "datetime"
+            else f"quantile_cont({one.scaled}, {wanted})"
+            for one in batch
+        ]
+        for one, found in zip(batch, table.engine.row(select(asked, relation)), strict=True):
+            scale = one.scale if one.column.type != "datetime" else 1
+            one.profile["sampled"] = sampled
+            if found is not None:
+                one.profile["quantiles"] = {
+                    str(quantile): value * scale
+                    for quantile, value in zip(QUANTILES, found, strict=True)
+                }
+
+
+def _sample(relation: str, rows: int) -> str:
+    """About ``MOST_EXACT_ROWS`` rows, spread evenly and always the same."""
+    threshold = _SPREAD_END * MOST_EXACT_ROWS // rows
+    numbered = select(["row_number() OVER () AS row_number", "*"], relation)
+    chosen = f"(row_number * {_SPREAD}) % {_SPREAD_END} < {threshold}"
+    return f"({select(['*'], f'({numbered})', where=chosen)})"
+
+
+def _add_moments(table: StoredTable, columns: list[_Column]) -> None:
+    for start in range(0, len(columns), AT_ONCE):
+        batch = columns[start : start + AT_ONCE]
+        asked = [
+            sql
+            for one in batch
+            for sql in (
+                f"sum({one.value})" if one.column.type == "integer" else f"favg({one.scaled})",
+                f"stddev_samp({one.scaled})",
+            )
+        ]
+        found = iter(table.engine.row(select(asked, table.relation)))
+        for one, mean, deviation in zip(batch, found, found, strict=True):
+            exact = one.column.type == "integer"
+            one.profile["mean"] = mean / one.present if exact else mean * one.scale
+            one.profile["std"] = None if deviation is None else deviation * one.scale
+
+
+def _float(number: float) -> str:
+    return f"CAST('{number!r}' AS DOUBLE)"

@@ -1,0 +1,123 @@
+"""A real server in processes of its own, on a free port of the loopback, for stories."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from app.kernel.auth import new_key
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 30.0
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """``modelyard serve`` over a home of its own."""
+
+    def __init__(self, home: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.home = home
+        self.port = free_port()
+        self.admin_key = new_key()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._environment = dict(environment or {})
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "Server":
+        """Start, and wait until it is ready."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("MODELYARD_")}
+        environment = {
+            **inherited,
+            "MODELYARD_ADMIN_KEY": self.admin_key,
+            "MODELYARD_LOG_LEVEL": "warning",
+            **self._environment,
+        }
+        command = [sys.executable, "-m", "app", "serve", "--home", str(self.home)]
+        with (self.home / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "--port", str(self.port)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=Path(__file__).resolve().parents[1],
+            )
+        self.wait_until_ready()
+        return self
+
+    def wait_until_ready(self) -> None:
+        """Wait for ``/readyz``; AssertionError with the log's end when it doesn't come."""
+        until = time.monotonic() + READY_SECONDS
+        while time.monotonic() < until:
+            if self._process is not None and self._process.poll() is not None:
+                break
+            try:
+                if httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200:
+                    return
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.1)
+        raise AssertionError(f"the server isn't ready:\n{self.log()[-4000:]}")
+
+    def stop(self) -> int:
+        """Stop it as an operator would; the exit status."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(STOP_SECONDS)
+
+    def kill(self) -> None:
+        """End the supervisor without a chance to tidy up."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def log(self) -> str:
+        """What all its processes have written."""
+        return (self.home / "server.log").read_text(errors="replace")
+
+    def client(self, key: str | None = None) -> httpx.Client:
+        """A client with the admin's key or another."""
+        token = self.admin_key if key is None else key
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return httpx.Client(base_url=f"{self.url}/api/v1", headers=headers, timeout=60)
+
+    def processes(self, role: str) -> list[psutil.Process]:
+        """The processes of a role, the youngest last."""
+        assert self._process is not None
+        children = psutil.Process(self._process.pid).children(recursive=True)
+        found = [child for child in children if role in " ".join(child.cmdline())]
+        return sorted(found, key=lambda child: child.create_time())
+
+    def __enter__(self) -> "Server":
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.stop()
+
+
+def wait_for(client: httpx.Client, path: str, *, seconds: float = 120) -> dict[str, Any]:
+    """Long work once it has ended."""
+    until = time.monotonic() + seconds
+    while True:
+        answer = client.get(path, params={"wait": 20})
+        assert answer.status_code == 200, answer.text
+        told: dict[str, Any] = answer.json()
+        if told["state"] in ("succeeded", "failed", "cancelled"):
+            return told
+        assert time.monotonic() < until, f"{path} has not ended: {told['progress']}"
