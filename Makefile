@@ -8,6 +8,9 @@ JOBS ?= 2
 # A machine may forbid bytecode files; without them every process start compiles scikit-learn anew.
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME
 
+# onnxruntime reports to its maker, and leaves a device id in the home, unless told not to.
+export ORT_DISABLE_TELEMETRY := 1
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo serve test check fix acceptance openapi docs lock wheel clean runtime dev

@@ -84,6 +84,22 @@ def examine(settings: Settings, *, repair: bool) -> Iterator[Finding]:
             yield _found(f"database of {service}", wiring.database(service).ping)
             yield _migrated(wiring, service)
         yield _found("artifact store", wiring.store.check)
+        yield from _agreement(wiring, repair=repair)
+
+
+def _agreement(wiring: Wiring, *, repair: bool) -> Iterator[Finding]:
+    """Whether store and databases agree, both ways."""
+    if "datasets" in wiring.settings.services:
+        orphans = list(wiring.datasets.leftovers.orphans())
+        if repair:
+            wiring.datasets.leftovers.sweep()
+        done = "removed" if repair else "nothing refers to it"
+        yield from (Finding(repair, f"{key}: {done}") for key in orphans)
+    if "models" in wiring.settings.services:
+        collector = wiring.models.collector
+        for found in collector.run(deep=True) if repair else collector.plan(deep=True):
+            yield Finding(found.mended, f"{found.subject}: {found.code}: {found.detail}")
+    yield Finding(True, "store and databases have been compared")
 
 
 def _found(what: str, check: Callable[[], object]) -> Finding:

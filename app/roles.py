@@ -2,9 +2,11 @@
 
 import os
 import signal
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 import structlog
@@ -14,7 +16,10 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
 from app.config import Settings
+from app.datasets.backlog import KIND as DATASET_JOB
 from app.factory import create_app
+from app.kernel.errors import ServiceError
+from app.kernel.job_claims import Job
 from app.kernel.job_worker import Worker
 from app.kernel.jobs import JobQueue
 from app.kernel.leash import die_with
@@ -22,7 +27,9 @@ from app.kernel.local_rpc import Handler, Server
 from app.kernel.logs import configure_logs
 from app.kernel.migrations import upgrade
 from app.kernel.sandbox import Sandbox
-from app.kernel.work_handler import WorkHandler
+from app.models.imports import JOB as IMPORT_JOB
+from app.models.workers import PRELOAD as IMPORT_PRELOAD
+from app.models.workers import ImportHandler
 from app.predictions.batches import JOB as BATCH_JOB
 from app.predictions.workers import PRELOAD as BATCH_PRELOAD
 from app.predictions.workers import BatchHost, BatchWorker
@@ -35,6 +42,8 @@ from app.wiring import Wiring
 
 log = structlog.get_logger("roles")
 _KILL_SECONDS = 15
+_HOUSE_SECONDS = 600.0
+PRELOADS = (*TRAINING_PRELOAD, *BATCH_PRELOAD, *IMPORT_PRELOAD)
 _SERVER_VARIABLE = "MODELYARD_SERVER_PID"
 
 
@@ -92,8 +101,11 @@ def make_app() -> Flask:
     die_with(int(os.environ[_SERVER_VARIABLE]))
     settings = Settings.from_environment()
     configure_logs(settings.log_level, as_json=settings.log_json, role="api")
-    app = create_app(settings)
-    app.extensions["wiring"].start_following()
+    wiring = Wiring(settings)
+    app = create_app(settings, wiring)
+    wiring.start_following()
+    # Only under a supervisor are there neighbours to wait for.
+    app.extensions["health"].checks |= wiring.neighbour_checks()
     return app
 
 
@@ -121,22 +133,31 @@ def serve_locally(socket: Path, handlers: Mapping[str, Handler]) -> None:
     server.run()
 
 
+@dataclass(frozen=True)
+class Handled:
+    """What does a job of one kind, and what ends its work when the job is given up."""
+
+    handle: Callable[[Job], None]
+    on_failure: Callable[[Job, Exception], None]
+
+
 def run_worker(settings: Settings) -> None:
     """Do the jobs of all databases until SIGTERM."""
     wiring = Wiring(settings)
     create_app(settings, wiring)
-    with Sandbox(preload=[*TRAINING_PRELOAD, *BATCH_PRELOAD]) as sandbox:
-        handlers = work_handlers(wiring, sandbox)
+    with Sandbox(preload=PRELOADS) as sandbox:
+        kinds = job_kinds(wiring, sandbox)
         worker = Worker(
             job_queues(wiring),
-            {kind: handler.handle for kind, handler in handlers.items()},
-            lambda job, error: handlers[job.kind].on_failure(job, error),
+            {kind: handled.handle for kind, handled in kinds.items()},
+            lambda job, error: kinds[job.kind].on_failure(job, error),
             slots=settings.slots,
             lease=settings.lease_seconds,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.drain())
         sandbox.warm()
+        threading.Thread(target=keep_house, args=(wiring,), daemon=True).start()
         worker.run()
     wiring.close()
 
@@ -148,18 +169,24 @@ def job_queues(wiring: Wiring) -> dict[str, JobQueue]:
     return {service: wiring.jobs(service) for service in by_database.values()}
 
 
-def work_handlers(wiring: Wiring, sandbox: Sandbox) -> dict[str, WorkHandler[Any]]:
-    """The handler of each kind of job."""
+def job_kinds(wiring: Wiring, sandbox: Sandbox) -> dict[str, Handled]:
+    """Who handles each kind of job of the services served here."""
     folder = wiring.settings.instance / "work"
-    handlers: dict[str, WorkHandler[Any]] = {}
+    kinds: dict[str, Handled] = {}
+    if "datasets" in wiring.settings.services:
+        backlog = wiring.datasets.backlog
+        kinds[DATASET_JOB] = Handled(backlog.run, backlog.fail)
+    if "models" in wiring.settings.services:
+        imports = ImportHandler(wiring.models, wiring.store, sandbox, folder / "imports")
+        kinds[IMPORT_JOB] = Handled(imports.handle, imports.on_failure)
     if "training" in wiring.settings.services:
         training = TrainingWorker(
             wiring.database("training"),
             wiring.store,
             TrainingModelsPeer(wiring.peer("training", "models")),
             FitHost(folder / "runs", wiring.fit_threads),
-        )
-        handlers[TRAINING_JOB] = training.handler(sandbox)
+        ).handler(sandbox)
+        kinds[TRAINING_JOB] = Handled(training.handle, training.on_failure)
     if "predictions" in wiring.settings.services:
         batches = BatchWorker(
             wiring.database("predictions"),
@@ -167,6 +194,17 @@ def work_handlers(wiring: Wiring, sandbox: Sandbox) -> dict[str, WorkHandler[Any
             wiring.directory,
             wiring.artifact_reader.open,
             BatchHost(folder / "batches", wiring.fit_threads),
-        )
-        handlers[BATCH_JOB] = batches.handler(sandbox)
-    return handlers
+        ).handler(sandbox)
+        kinds[BATCH_JOB] = Handled(batches.handle, batches.on_failure)
+    return kinds
+
+
+def keep_house(wiring: Wiring) -> None:
+    """Forget what is over and sweep up what died left behind, for ever; each chore on its own."""
+    while True:
+        time.sleep(_HOUSE_SECONDS)
+        for name, chore in wiring.chores().items():
+            try:
+                chore()
+            except (ServiceError, OSError) as error:
+                log.warning("chore_failed", chore=name, error=str(error))

@@ -131,7 +131,7 @@ def command_of(role: str) -> list[str]:
 
 def serve_roles(settings: Settings) -> list[str]:
     """What ``modelyard serve`` runs."""
-    return [*api_roles(settings), *worker_roles(settings)]
+    return list(dict.fromkeys([*api_roles(settings), *worker_roles(settings)]))
 
 
 def api_roles(settings: Settings) -> list[str]:
@@ -141,8 +141,9 @@ def api_roles(settings: Settings) -> list[str]:
 
 
 def worker_roles(settings: Settings) -> list[str]:
-    """The workers, all alike."""
-    return [f"worker-{number}" for number in range(1, settings.workers + 1)]
+    """The workers, all alike, and the neighbour that they ask."""
+    ingest = ["ingest"] if "datasets" in settings.services else []
+    return [*ingest, *(f"worker-{number}" for number in range(1, settings.workers + 1))]
 
 
 @contextmanager

@@ -49,6 +49,8 @@ from app.training.peers import DatasetsPeer as TrainingDatasetsPeer
 from app.training.service import RunBounds, TrainingRuns
 from app.training.tables import TrainingRun
 
+_JOBS_KEPT = timedelta(days=30)
+_TEMPORARY_SECONDS = 3600.0
 _NO_APP = "no app has been made in this process"
 
 
@@ -289,6 +291,30 @@ class Wiring:
             work["batch_prediction"] = partial(states_of, batches, BatchPrediction)
         queues = [JobQueue(database) for database in self.databases()]
         self.registry.register(QueueGauges(queues, work))
+
+    def neighbour_checks(self) -> dict[str, Callable[[], None]]:
+        """Whether the neighbour processes answer, by their names."""
+        names = {"datasets": "ingest", "predictions": "scorer"}
+        return {
+            name: LocalClient(partial(self.socket, name), name).ping
+            for service, name in names.items()
+            if service in self.settings.services
+        }
+
+    def chores(self) -> dict[str, Callable[[], object]]:
+        """What must be forgotten or swept up now and then, by name."""
+        found: dict[str, Callable[[], object]] = {}
+        for number, database in enumerate(self.databases()):
+            found[f"jobs-{number}"] = partial(JobQueue(database).forget, _JOBS_KEPT)
+            found[f"idempotency-{number}"] = IdempotencyStore(database).forget
+        if "datasets" in self.settings.services:
+            found["datasets"] = self.datasets.leftovers.sweep
+        if "models" in self.settings.services:
+            found["models"] = self.models.collector.run
+        if "predictions" in self.settings.services:
+            found["predictions"] = self.predictions.sweep
+        found["store"] = partial(self.store.sweep_temporary, _TEMPORARY_SECONDS)
+        return found
 
     def start_following(self) -> None:
         """Keep the directory true, in a thread of its own."""

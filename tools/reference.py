@@ -99,7 +99,7 @@ def routes_page(spec: Mapping[str, Any]) -> str:
     lines = [
         *_head("HTTP routes", "the services' `resources.py`, through `openapi.yaml`"),
         "`openapi.yaml` says the same with the schema of every body; a running server shows it at",
-        "`/docs`. What all routes have in common is said once in [the conventions](conventions.md).",
+        "`/docs`. What all routes have in common stands in [the conventions](conventions.md).",
         "",
     ]
     operations = list(_operations(spec))

@@ -104,6 +104,7 @@ class Audit(MethodView):
     """Who did what."""
 
     @secured("audit:read")
+    @blp.doc(operationId="listAudit")
     @blp.arguments(schemas.AuditQuery, location="query")
     @blp.response(200, schemas.AuditList)
     def get(self, arguments: dict[str, Any]) -> Any:

@@ -110,7 +110,7 @@ def _refuse_known(head: bytes, codec: str) -> None:
     for magic, name in _KNOWN.items():
         if head.startswith(magic):
             raise Invalid.at("", "not_text", f"The file isn't text but {name}")
-    if codec == "utf-8" and (head.startswith(_WIDE_MARKS) or b"\0" in head[:4]):
+    if codec == "utf-8" and (head.startswith(_WIDE_MARKS) or b"\0" in head[:2]):
         raise Invalid.at("?encoding", "not_utf8", "The text looks like UTF-16: say encoding=utf-16")
 
 

@@ -26,19 +26,34 @@ class Record:
         self.text = bytearray()
         self.open = False
         self.loose = False
+        self.multiline = False
+        self.carriage_return = False
         self.fault: tuple[str, str] | None = None
         self.fields: list[Field] = []
 
-    def add(self, line: bytes) -> None:
-        """Take a line without its end. Afterwards the record is ``open`` or complete."""
-        ended = line.endswith(b"\r")
-        self.text += b"\n" + line if self.open else line
-        if ended:
-            del self.text[-1:]
-        self._walk()
-        if self.open and ended:
-            self.text += b"\r"
+    def add(self, block: bytes, start: int = 0) -> int:
+        """Take what belongs to the record from whole lines; returns where the next one starts.
+
+        Afterwards the record is complete, or ``open`` at the end of the lines.
+        """
+        while True:
+            # Within quotes lines mean nothing: on to the line in which the quotes end.
+            inside = _QUOTED_REST.match(block, start) if self.open else None
+            end = block.find(b"\n", start if inside is None else max(start, inside.end() - 1))
+            if inside is not None and not inside[1]:
+                end = len(block) - 1
+            line = block[start:end]
+            self.text += line.removesuffix(b"\r")
+            self.carriage_return = len(line) > 0 and line.endswith(b"\r")
+            self._walk()
+            start = end + 1
+            if not self.open:
+                return start
+            self.text += b"\r\n" if self.carriage_return else b"\n"
             self._position = len(self.text)
+            self.multiline = True
+            if start >= len(block):
+                return start
 
     def _walk(self) -> None:
         delimited = True

@@ -86,7 +86,7 @@ class CsvScan:
         self._errors = errors
         self._limits = limits
         self._carry = b""
-        self._lone_returns = False
+        self._lone_returns: bool | None = None
         self._record: Record | None = None
         self._delimiter = b"" if delimiter is None else delimiter.encode()
         self._shape = RowShape(b",", 1)
@@ -102,9 +102,11 @@ class CsvScan:
 
     def feed(self, piece: bytes) -> None:
         """Take the next piece."""
-        if not self.names and not self._carry and b"\r" in piece and b"\n" not in piece:
-            self._lone_returns = True
-        text = self._carry + (piece.replace(b"\r", b"\n") if self._lone_returns else piece)
+        text = self._carry + piece
+        if self._lone_returns is None:
+            self._lone_returns = _has_lone_returns(text)
+        if self._lone_returns:
+            text = text.replace(b"\r", b"\n")
         end = text.rfind(b"\n") + 1
         self._carry = text[end:]
         if end:
@@ -116,6 +118,7 @@ class CsvScan:
         """Take the end of the text. Raises Invalid when there are no rows."""
         if self._carry:
             self._take(self._carry + b"\n")
+            self._carry = b""
         if self._record is not None:
             raise self._never_closed()
         if not self.names:
@@ -132,8 +135,9 @@ class CsvScan:
             block = self._take_header(block)
         plain = None if self._record is not None else self._shape.plain(block)
         if plain is None or len(block) > self._limits.max_line_bytes:
-            for line in block.split(b"\n")[:-1]:
-                self._take_line(line)
+            start = 0
+            while start < len(block):
+                start = self._take_line(block, start)
         else:
             self._count(plain.count(b"\n"))
             self.longest = max(self.longest, len(block))
@@ -165,33 +169,35 @@ class CsvScan:
             self._plain.keep(line + b"\n")
         return b"\n".join(lines[blank + 1 :])
 
-    def _take_line(self, line: bytes) -> None:
+    def _take_line(self, block: bytes, start: int) -> int:
+        """Take the line that starts there, or a whole record; returns where the next starts."""
         if self._record is None:
+            end = block.index(b"\n", start)
+            line = block[start:end]
             text = line.removesuffix(b"\r")
             if not text:
                 self._plain.put(b"")
-                return
+                return end + 1
             if len(text) > self._limits.max_line_bytes:
                 raise self._too_long()
             if self._shape.is_row(text):
-                self._accept(text, changed=text is not line)
-                return
+                self._accept(text, changed=len(text) < len(line))
+                return end + 1
             self._record = Record(self._delimiter)
-        else:
-            self.multiline = True
         record = self._record
-        record.add(line)
+        after = record.add(block, start)
         if not record.open:
             self._record = None
-            self._complete(record, b"\r" in line)
+            self._complete(record)
         elif len(record.text) > self._limits.max_line_bytes:
             raise self._never_closed()
+        return after
 
-    def _complete(self, record: Record, changed: bool) -> None:
+    def _complete(self, record: Record) -> None:
         fault = record.fault or self._shape.fault(record)
         if fault is None:
-            self.multiline = self.multiline or b"\r" in record.text
-            self._accept(record.plain(), changed=changed or record.loose)
+            self.multiline = self.multiline or record.multiline or b"\r" in record.text
+            self._accept(record.plain(), changed=record.carriage_return or record.loose)
             return
         self._count(1)
         self._plain.put(b"")
@@ -222,9 +228,17 @@ class CsvScan:
         return invalid_row(self.rows + 1, "open_quote", "a quote is never closed", shown)
 
 
+def _has_lone_returns(text: bytes) -> bool | None:
+    """Whether the first line ends with CR and no LF; None where that can't be seen yet."""
+    first = text.find(b"\r")
+    if b"\n" in text[: first + 2] or (first < 0 and b"\n" in text):
+        return False
+    return True if 0 <= first < len(text) - 1 else None
+
+
 def _names(line: bytes, delimiter: bytes) -> list[str]:
     record = Record(delimiter)
-    record.add(line)
+    record.add(line + b"\n")
     text = bytes(record.text)
     if record.open or record.fault is not None or b"\0" in text or not is_utf8(text):
         why = "a quote is never closed" if record.open else "it isn't valid UTF-8 CSV"
@@ -245,8 +259,9 @@ def _sniff(lines: list[bytes], most: int) -> bytes:
         widths = []
         for line in lines:
             record = Record(delimiter)
-            record.add(line)
+            record.add(line + b"\n")
             widths.append(0 if record.open or record.fault else len(record.fields))
-        return (widths.count(widths[0]) if widths[0] > 1 else 0, widths[0])
+        alike = widths.count(widths[0]) if widths[0] > 1 else 0
+        return alike, lines[0].count(delimiter)
 
     return max(candidates, key=score)

@@ -84,7 +84,7 @@ def received(intake: Intake, query: Mapping[str, Any], texts: frozenset[str]) ->
     ``texts`` are the names that a form's texts may have. Raises Unavailable when too many uploads
     are under way, LengthRequired, TooLarge, Malformed, Invalid, UnsupportedMediaType, StorageFull.
     """
-    promise = Promise(request.content_length, _promised_digest())
+    promise = Promise(_promised_length(), _promised_digest())
     promise.check(intake.most)
     # What is wrong with the way to read is said before the file is sent.
     wanted = _request(intake, query, _gzip(), _format_of_type(query), None)
@@ -174,6 +174,12 @@ def _format_of_part(form: Form, query: Mapping[str, Any]) -> str:
         detail = "Neither the type nor the name of the file tells its format"
         raise Invalid.at("?format", "required", detail, list(FORMATS))
     return str(known)
+
+
+def _promised_length() -> int | None:
+    """Content-Length; None for a chunked body. A request with neither has no body."""
+    length = request.content_length
+    return 0 if length is None and "Transfer-Encoding" not in request.headers else length
 
 
 def _promised_digest() -> bytes | None:

@@ -200,9 +200,14 @@ def told(message: Mapping[str, Any]) -> ServiceError:
         FieldError(item["pointer"], item["code"], item["detail"], item.get("allowed"))
         for item in message.get("errors", ())
     ]
-    return kinds.get(message.get("code", ""), ServiceError)(
+    kind = kinds.get(message.get("code", ""), ServiceError)
+    # Past the class's own constructor: what it would ask for, the message has been made from.
+    error = kind.__new__(kind)
+    ServiceError.__init__(
+        error,
         message.get("detail", ""),
         errors=found,
         retry_after=message.get("retry_after"),
         extra=message.get("extra"),
     )
+    return error

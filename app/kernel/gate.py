@@ -118,7 +118,9 @@ class Gate:
         self._requests.labels(request.method, route, response.status_code).inc()
         self._seconds.labels(request.method, route).observe(seconds)
         call: Call | None = g.get("call")
-        log.info(
+        # Peers ask all the time; what they ask for is in the log of their own doings.
+        tell = log.debug if call and call.peer else log.info
+        tell(
             "request",
             method=request.method,
             path=request.path[:400],

@@ -48,7 +48,7 @@ def health_blueprint(health: Health, registry: CollectorRegistry) -> Blueprint:
     @blp.route("/livez")
     class Liveness(MethodView):
         @public
-        @blp.doc(responses={"200": _document({"status": "ok"})})
+        @blp.doc(operationId="getLiveness", responses={"200": _document({"status": "ok"})})
         def get(self) -> Response:
             """Whether the process answers at all"""
             return _json({"status": "ok"}, 200)
@@ -57,10 +57,11 @@ def health_blueprint(health: Health, registry: CollectorRegistry) -> Blueprint:
     class Readiness(MethodView):
         @public
         @blp.doc(
+            operationId="getReadiness",
             responses={
                 "200": _document({"status": "ok", "checks": {"database": "ok", "store": "ok"}}),
                 "503": _document({"status": "unready", "checks": {"database": "unreachable"}}),
-            }
+            },
         )
         def get(self) -> Response:
             """Whether requests can be served, check by check"""
@@ -75,12 +76,13 @@ def health_blueprint(health: Health, registry: CollectorRegistry) -> Blueprint:
     class Metrics(MethodView):
         @secured("metrics:read")
         @blp.doc(
+            operationId="getMetrics",
             responses={
                 "200": {
                     "description": "Prometheus text format",
                     "content": {"text/plain": {"schema": {"type": "string"}}},
                 }
-            }
+            },
         )
         def get(self) -> Response:
             """Counters, gauges and histograms for Prometheus"""

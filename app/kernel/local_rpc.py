@@ -24,6 +24,11 @@ from app.kernel.errors import DeadlineExceeded, ServiceError, Unavailable
 
 Handler = Callable[[dict[str, Any]], Any]
 log = structlog.get_logger("local_rpc")
+_PING = "ping"
+
+
+def _nothing(_arguments: dict[str, Any]) -> None:
+    """Answers a ping."""
 
 
 class Server:
@@ -31,7 +36,7 @@ class Server:
 
     def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
         path.unlink(missing_ok=True)
-        self._handlers = handlers
+        self._handlers: dict[str, Handler] = {**handlers, _PING: _nothing}
         self._path = path
         self._listener = Listener(str(path), family="AF_UNIX", backlog=128)
         self._stopped = False
@@ -96,6 +101,10 @@ class Client:
             if kind == "ok":
                 return value
         raise Unavailable(f"The {self._name} process ended its answer early", retry_after=1)
+
+    def ping(self) -> None:
+        """Raise Unavailable unless the process answers."""
+        self.ask(_PING, {}, seconds=5)
 
     def stream(self, method: str, arguments: dict[str, Any], *, seconds: float) -> Iterator[bytes]:
         """The chunks of an answer; ``seconds`` is the longest wait for the next one."""

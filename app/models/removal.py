@@ -19,7 +19,14 @@ from app.kernel.auth import Call
 from app.kernel.changes import Change, Changes
 from app.kernel.errors import Conflict, ServiceError, StillReferred
 from app.kernel.sql import new_id, utc_now
-from app.models.lookup import find_model, find_version, lock_version, refresh_newest, refuse_removal
+from app.models.lookup import (
+    find_model,
+    find_version,
+    is_being_removed,
+    lock_version,
+    refresh_newest,
+    refuse_removal,
+)
 from app.models.ports import Reference, Referrer
 from app.models.tables import Alias, AliasMove, Artifact, Model, Version
 
@@ -145,7 +152,7 @@ class Removals:
         """The transaction that takes the rows away; raises Conflict when it comes too late."""
         with self._changes.begin(call) as change:
             row = removal.find(change.session)
-            if row.removal != removal.token:
+            if row.removal != removal.token or not is_being_removed(row):
                 raise Conflict("The removal took too long; try again", retry_after=1)
             yield change, row
 

@@ -116,7 +116,7 @@ class Model(MethodView):
     @secured("models:write")
     @blp.arguments(schemas.RemovalQuery, location="query")
     @blp.response(204)
-    @blp.alt_response(200, schema=schemas.ModelRemovalPlan, description="The plan of a dry run.")
+    @blp.alt_response(200, schema=schemas.ModelRemovalPlan, success=True)
     def delete(self, query: dict[str, Any], model: str) -> Any:
         """Delete a model with all its versions
 
@@ -138,11 +138,11 @@ class ModelVersions(MethodView):
         return _models().versions.page(current_call(), model, arguments)
 
     @secured("artifacts:import", "models:register")
-    @blp.doc(requestBody=_UPLOAD, parameters=[_CONTENT_DIGEST])
     @blp.creates(201, schemas.ModelVersionOut)
-    @blp.alt_response(
-        202, schema=schemas.ModelVersionOut, description="Taken in; it is being imported."
-    )
+    @blp.alt_response(202, schema=schemas.ModelVersionOut, success=True)
+    @blp.alt_response(411, "LengthRequired")
+    @blp.alt_response(429, "TooManyRequests")
+    @blp.doc(requestBody=_UPLOAD, parameters=[_CONTENT_DIGEST])
     def post(self, model: str) -> Any:
         """Register a version from a skops file
 
@@ -191,7 +191,7 @@ class ModelVersion(MethodView):
     @secured("models:write")
     @blp.arguments(schemas.RemovalQuery, location="query")
     @blp.response(204)
-    @blp.alt_response(200, schema=schemas.ModelRemovalPlan, description="The plan of a dry run.")
+    @blp.alt_response(200, schema=schemas.ModelRemovalPlan, success=True)
     def delete(self, query: dict[str, Any], model: str, version: int) -> Any:
         """Delete a version; its number is never used again
 
@@ -223,6 +223,8 @@ class ModelArtifact(MethodView):
 
     @secured("artifacts:read")
     @blp.response(200, BINARY, content_type=OCTETS)
+    @blp.alt_response(206, schema=BINARY, content_type=OCTETS, success=True)
+    @blp.alt_response(416, "RangeNotSatisfiable")
     def get(self, model: str, version: int, format: str) -> Response:  # noqa: A002 (the path's word)
         """Download an artifact: `joblib`, `compiled` or `onnx`; Range is honoured
 
@@ -256,9 +258,9 @@ class ModelAlias(MethodView):
 
     @secured("models:write")
     @blp.arguments(schemas.AliasIn, example=_ALIAS)
-    @blp.doc(parameters=[_ONLY_NEW])
     @blp.response(200, schemas.ModelAliasOut)
-    @blp.alt_response(201, schema=schemas.ModelAliasOut, description="The alias is new.")
+    @blp.alt_response(201, schema=schemas.ModelAliasOut, success=True)
+    @blp.doc(parameters=[_ONLY_NEW])
     def put(self, body: dict[str, Any], model: str, alias: str) -> Any:
         """Point an alias at a ready version
 
@@ -292,8 +294,9 @@ class RollbackModelAlias(Action):
 
     @secured("models:write")
     @blp.arguments(schemas.RollbackIn, required=False, example={"reason": "Worse on Mondays"})
-    @blp.doc(parameters=[_IF_MATCH])
     @blp.creates(200, schemas.ModelAliasOut)
+    @blp.alt_response(412, "PreconditionFailed")
+    @blp.doc(parameters=[_IF_MATCH])
     def post(self, body: dict[str, Any], model: str, alias: str) -> Any:
         """Point an alias back at the version that it had before
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from app.kernel.artifacts import ArtifactStore
-from app.kernel.errors import StorageFull, Unavailable
-from app.kernel.job_claims import Interrupted, Job
+from app.kernel.errors import ServiceError, StorageFull, Unavailable
+from app.kernel.job_claims import Interrupted, Job, LostWorker
 from app.kernel.sandbox import Limits, Sandbox
 from app.kernel.sandbox_outcome import Outcome
 from app.kernel.sql import new_id
@@ -84,8 +84,13 @@ class ImportHandler:
 
     def on_failure(self, job: Job, error: Exception) -> None:
         """End the import of a job that the worker gives up."""
-        detail = f"The import's worker was lost in each of its attempts: {error}"[:400]
-        refused = _Refused("lost_worker", detail, retryable=True)
+        if isinstance(error, LostWorker):
+            detail = "The import's worker was lost in each of its attempts"
+            refused = _Refused("lost_worker", detail, retryable=True)
+        elif isinstance(error, ServiceError):
+            refused = _Refused(error.code, error.detail, retryable=error.retryable)
+        else:
+            refused = _Refused("import_error", f"The import broke: {type(error).__name__}")
         self._models.imports.fail(job, refused.error, ends_job=False)
 
     def _fail(self, job: Job, refused: _Refused) -> None:

@@ -19,7 +19,7 @@ import pandas as pd
 from app.scoring.estimator import answer
 from app.scoring.format import load
 from app.scoring.frame import Recipe, as_text, prepare
-from app.scoring.loader import load_sklearn, minor_version
+from app.scoring.loader import load_sklearn
 from app.scoring.scores import Array, Scores
 
 CHUNK_ROWS = 50_000
@@ -68,7 +68,7 @@ def _scorer(arguments: Mapping[str, Any]) -> Score:
     data = Path(arguments["model"]).read_bytes()
     if arguments["format"] == "compiled":
         return load(data).score
-    estimator = load_sklearn(data, expected_sklearn_minor=minor_version())
+    estimator = load_sklearn(data, expected_sklearn_minor=arguments["sklearn_minor"])
     recipe, output = Recipe.from_list(arguments["recipe"]), arguments["output"]
     return lambda columns: answer(estimator, prepare(recipe, columns), output)
 

@@ -128,7 +128,9 @@ class BatchPredictionContent(MethodView):
 
         As CSV or Parquet, by `Accept`.
         """
-        accepted = request.accept_mimetypes.best_match(list(_FORMATS))
+        _batches().get(current_call(), batch)
+        wanted = request.accept_mimetypes
+        accepted = wanted.best_match(list(_FORMATS)) if wanted else "text/csv"
         if accepted is None:
             raise NotAcceptable("Offered: " + ", ".join(_FORMATS))
         content = _batches().content(current_call(), batch, _FORMATS[accepted])

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from app.kernel.errors import Invalid
 from app.scoring.estimator import answer
 from app.scoring.frame import Recipe, prepare
-from app.scoring.loader import load_sklearn, minor_version
+from app.scoring.loader import load_sklearn
 
 JOBLIB = "joblib"
 
@@ -39,7 +39,8 @@ class Estimators:
                 self._loaded.move_to_end(artifact["digest"])
                 return found[0]
         data = self._open(location, JOBLIB)
-        estimator = load_sklearn(data, expected_sklearn_minor=minor_version())
+        minor = minor_of(location["library_versions"]["scikit-learn"])
+        estimator = load_sklearn(data, expected_sklearn_minor=minor)
         with self._lock:
             self._loaded[artifact["digest"]] = (estimator, len(data))
             while len(self._loaded) > 1 and self._total() > self._most:
@@ -70,6 +71,11 @@ class Scoring:
         prepared = prepare(Recipe.from_list(location["recipe"]), columns)
         try:
             scores = answer(estimator, prepared, location["signature"]["output"])
-        except ValueError as error:
+        except (ValueError, IndexError, ArithmeticError) as error:
             raise Invalid(f"The model has no answer for these rows: {error}"[:500]) from error
         return scores.rows()
+
+
+def minor_of(version: str) -> str:
+    """``1.9.1`` -> ``1.9``."""
+    return ".".join(version.split(".")[:2])

@@ -74,6 +74,7 @@ class BatchWorker:
             "format": _FORMATS[engine],
             "recipe": location["recipe"],
             "output": location["signature"]["output"],
+            "sklearn_minor": ".".join(location["library_versions"]["scikit-learn"].split(".")[:2]),
             "threads": self._host.threads,
         }
         result = attempt.run_child(_RUN, arguments, self._limits())

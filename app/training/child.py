@@ -9,9 +9,8 @@ from typing import Any
 
 from app.training.catalog import Catalog
 from app.training.fit import train
-from app.training.fit_serving import compile_saved
+from app.training.fit_serving import compile_saved, export_saved
 from app.training.fit_spec import FitSpec
-from app.training.onnx_export import export_saved
 
 Report = Callable[[dict[str, Any]], None]
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from app.scoring.trees import INPUT, OUTPUT
 
@@ -108,8 +108,8 @@ def emit(
         aggregate_function=SUM,
         post_transform=0,
         n_targets=targets,
-        **parts.attributes(),
     )
+    node.attribute.extend(parts.attributes())
     double = TensorProto.DOUBLE
     graph = helper.make_graph(
         [node],
@@ -185,18 +185,28 @@ class _Parts:
         for name, array in arrays.items():
             self.lists.setdefault(name, []).append(array)
 
-    def attributes(self) -> dict[str, Any]:
+    def attributes(self) -> list[AttributeProto]:
         """What the operator is given."""
-        joined = {name: np.concatenate(arrays) for name, arrays in self.lists.items()}
-        attributes: dict[str, Any] = {"tree_roots": self.roots}
-        for name, array in joined.items():
+        made = [_integers("tree_roots", self.roots)]
+        for name, arrays in self.lists.items():
+            array = np.concatenate(arrays)
             if name in {"nodes_splits", "leaf_weights"}:
-                attributes[name] = numpy_helper.from_array(array.astype(np.float64), name)
+                made.append(_tensor(name, array.astype(np.float64)))
             elif name == "nodes_modes":
-                attributes[name] = numpy_helper.from_array(array.astype(np.uint8), name)
+                made.append(_tensor(name, array.astype(np.uint8)))
             else:
-                attributes[name] = array.astype(np.int64).tolist()
+                made.append(_integers(name, array.astype(np.int64).tolist()))
         if self.members:
-            members = np.array(self.members, dtype=np.float64)
-            attributes["membership_values"] = numpy_helper.from_array(members, "membership_values")
-        return attributes
+            made.append(_tensor("membership_values", np.array(self.members, dtype=np.float64)))
+        return made
+
+
+def _tensor(name: str, array: NDArray[Any]) -> AttributeProto:
+    return helper.make_attribute(name, numpy_helper.from_array(array, name))
+
+
+def _integers(name: str, values: Sequence[int]) -> AttributeProto:
+    """Made by hand: onnx's own helper looks at every one of millions of numbers."""
+    attribute = AttributeProto(name=name, type=AttributeProto.INTS)
+    attribute.ints.extend(values)
+    return attribute

@@ -53,10 +53,11 @@ def note_splits(trees: Sequence[Tree], flow: Flow, plan: Plan) -> None:
     plan.count_nodes(sum(len(tree.left) for tree in trees))
     features = np.concatenate([tree.feature[tree.left >= 0] for tree in trees])
     thresholds = np.concatenate([tree.threshold[tree.left >= 0] for tree in trees])
-    finite = np.isfinite(thresholds)
-    pairs = np.unique(np.stack([features[finite], thresholds[finite]], axis=1), axis=0)
-    chosen = np.random.default_rng(0).permutation(len(pairs))[:SPLITS_NOTED]
-    for feature, threshold in pairs[chosen].tolist():
+    finite = np.flatnonzero(np.isfinite(thresholds))
+    draw = np.random.default_rng(0)
+    chosen = draw.choice(finite, min(len(finite), SPLITS_NOTED), replace=False)
+    pairs = np.unique(np.stack([features[chosen], thresholds[chosen]], axis=1), axis=0)
+    for feature, threshold in pairs.tolist():
         origin = flow.origins[int(feature)]
         if origin is not None:
             plan.splits.append(Split(origin, threshold))

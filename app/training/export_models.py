@@ -95,23 +95,27 @@ def nearest(step: cores.Nearest, value: str, graph: Graph) -> str:
 
 
 def _probabilities(link: str | None, scores: str, graph: Graph, *, many: bool) -> str | None:
-    one = graph.constant(np.float64(1.0))
     if link is None or link == "identity":
         return None if link is None else scores
     if link == "softmax":
         return graph.add("Softmax", scores, axis=1)
     if link == "clipped":
         bounds = (graph.constant(np.float64(bound)) for bound in (-1.0, 1.0))
-        moved = graph.add("Add", graph.add("Clip", scores, *bounds), one)
+        cut = graph.add("Clip", scores, *bounds)
+        moved = graph.add("Add", cut, graph.constant(np.float64(1.0)))
         shares = graph.add("Div", moved, graph.constant(np.float64(2.0)))
     else:
         shares = graph.add("Sigmoid", scores)
-    if not many:
-        return shares
-    sums = graph.add("ReduceSum", shares, graph.constant([1]), keepdims=1)
+    return _in_shares(shares, graph) if many else shares
+
+
+def _in_shares(value: str, graph: Graph) -> str:
+    """Each row divided by its sum; a row of zeros becomes uniform."""
+    sums = graph.add("ReduceSum", value, graph.constant([1]), keepdims=1)
     nothing = graph.add("Equal", sums, graph.constant(np.float64(0.0)))
-    filled = graph.add("Where", nothing, one, shares)
-    return graph.add("Div", filled, graph.add("ReduceSum", filled, graph.constant([1]), keepdims=1))
+    filled = graph.add("Where", nothing, graph.constant(np.float64(1.0)), value)
+    whole = graph.add("ReduceSum", filled, graph.constant([1]), keepdims=1)
+    return graph.add("Div", filled, whole)
 
 
 @exports(cores.JudgeTwo)
@@ -141,6 +145,48 @@ def judge_many(step: cores.JudgeMany, value: str, graph: Graph) -> JudgedTensors
         scores = graph.add("Mul", value, graph.constant(np.float64(step.factor)))
     labels = graph.add("ArgMax", value, axis=1, keepdims=0)
     return JudgedTensors(labels, _probabilities(step.link, scores, graph, many=True), value)
+
+
+@exports(cores.Rejudge)
+def rejudge(step: cores.Rejudge, value: JudgedTensors, graph: Graph) -> JudgedTensors:
+    """A threshold on the score of one class of two."""
+    if step.by == "decision" or value.probabilities is None:
+        score = value.decision if step.positive == 1 else graph.add("Neg", value.decision)
+    else:
+        score = columns_of(value.probabilities, [step.positive], graph)
+    above = graph.add("GreaterOrEqual", score, graph.constant(np.float64(step.threshold)))
+    either = (graph.constant([place]) for place in (step.positive, 1 - step.positive))
+    labels = graph.add("Reshape", graph.add("Where", above, *either), graph.constant([-1]))
+    return value._replace(labels=labels)
+
+
+@exports(cores.Mixture)
+def mixture(step: cores.Mixture, value: str, graph: Graph) -> str:
+    """The squared distance from each component."""
+    distances = []
+    for mean, root in zip(step.means, step.roots, strict=True):
+        apart = graph.add("Sub", value, graph.constant(mean))
+        turned = graph.add("MatMul", apart, graph.constant(root))
+        squares = graph.add("Mul", turned, turned)
+        distances.append(graph.add("ReduceSum", squares, graph.constant([1]), keepdims=1))
+    joined = graph.add("Concat", *distances, axis=1)
+    half = graph.add("Mul", joined, graph.constant(np.float64(0.5)))
+    return graph.add("Sub", graph.constant(step.constants), half)
+
+
+@exports(ensembles.Calibrate)
+def calibrate(step: ensembles.Calibrate, value: str, graph: Graph) -> str:
+    """Logistic curves; lines through knots have no operator."""
+    if step.knots:
+        raise NotExportable("isotonic calibration has no ONNX form")
+    slopes, offsets = np.array(step.slopes), np.array(step.offsets)
+    scaled = graph.add("Mul", value, graph.constant(-slopes))
+    curves = graph.add("Sigmoid", graph.add("Sub", scaled, graph.constant(offsets)))
+    if step.classes == 2:
+        first = graph.add("Sub", graph.constant(np.float64(1.0)), curves)
+        return graph.add("Concat", first, curves, axis=1)
+    placed = graph.add("MatMul", curves, graph.constant(np.eye(step.classes)[step.places]))
+    return _in_shares(placed, graph)
 
 
 def _singly(value: str, single: bool, graph: Graph) -> str:

@@ -11,6 +11,7 @@ NaN or a label that means nothing.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final
 
 import numpy as np
@@ -72,9 +73,6 @@ def export_onnx(
 
 def onnx_of(model: CompiledModel) -> bytes:
     """The graph; not yet verified. Raises ``NotExportable``."""
-    kinds = {column.name: column.kind for column in model.recipe}
-    if "text" in kinds.values():
-        raise NotExportable("texts have no ONNX form that treats them as scikit-learn does")
     missing = _missing(model)
     graph = Graph(model.recipe, missing)
     result = exported(model.step, None, graph)
@@ -96,11 +94,9 @@ def _missing(model: CompiledModel) -> str:
 
 
 def _candidates() -> Iterator[str]:
-    yield "nan"
-    number = 0
-    while True:
-        yield f"missing-{number}"
-        number += 1
+    yield "<missing>"
+    for number in count():
+        yield f"<missing-{number}>"
 
 
 def _levels(step: Step) -> Iterator[Level]:
@@ -144,8 +140,9 @@ def feeds(model: CompiledModel, rows: Sequence[RawRow], missing: str) -> dict[st
     for name, array in prepare(model.recipe, columns_of(rows)).items():
         if array.dtype == object:
             strings = [missing if isinstance(value, float) else value for value in array]
-            array = np.array(strings, dtype=object)
-        fed[name] = array.reshape(-1, 1)
+            fed[name] = np.array(strings, dtype=object).reshape(-1, 1)
+        else:
+            fed[name] = array.reshape(-1, 1)
     return fed
 
 

@@ -58,6 +58,12 @@ def pick_levels(step: encoder.Levels, _: Any, graph: Graph) -> list[str]:
     return [graph.category(column) for column in step.columns]
 
 
+@exports(encoder.Texts)
+def pick_text(_: encoder.Texts, __: Any, ___: Graph) -> str:
+    """Texts: what ONNX has for them splits, lowers and counts otherwise."""
+    raise NotExportable("texts have no ONNX form that treats them as scikit-learn does")
+
+
 @exports(encoder.PickLevels)
 def reorder_levels(step: encoder.PickLevels, value: list[str], _: Graph) -> list[str]:
     """Some of them."""

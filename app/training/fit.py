@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from app.training.estimators import resolved
 from app.training.evaluation import Judged, judge
 from app.training.fit_columns import Columns, as_frame, decide_columns
-from app.training.fit_files import MODEL, save_model
+from app.training.fit_files import MODEL, clear, save_model
 from app.training.fit_model import Fitted, Maker, fit
 from app.training.fit_report import (
     as_warnings,
@@ -62,6 +62,7 @@ def train(spec: FitSpec, parquet: Path, work: Path, progress: Progress) -> dict[
     and request don't make a model. A model that the server couldn't load again is an error.
     """
     started = time.perf_counter()
+    clear(work)
     # The target encoder shuffles by numpy's global generator and takes no other.
     np.random.seed(spec.random_state)
     progress(0.0, "read", "Reading the table")

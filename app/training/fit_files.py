@@ -13,6 +13,12 @@ SAMPLE: Final = "sample.json"
 COMPRESSED_FROM: Final = 16 << 20
 
 
+def clear(work: Path) -> None:
+    """Remove what an earlier run left, lest it be taken for this one's."""
+    for name in (MODEL, COMPILED, EXPORT, REPORT, SAMPLE):
+        (work / name).unlink(missing_ok=True)
+
+
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file beside, then put it into its place."""
     unfinished = path.with_name(f"{path.name}.part")

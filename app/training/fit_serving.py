@@ -17,7 +17,8 @@ from app.scoring.frame import Recipe
 from app.scoring.loader import load_sklearn
 from app.training.compile import compile_and_verify
 from app.training.compile_rows import json_value
-from app.training.fit_files import COMPILED, MODEL, REPORT, SAMPLE, replace_file
+from app.training.export_onnx import export_onnx
+from app.training.fit_files import COMPILED, EXPORT, MODEL, REPORT, SAMPLE, replace_file
 from app.training.fit_table import Table
 
 SAMPLE_ROWS: Final = 2000
@@ -52,6 +53,24 @@ def compile_saved(work: Path) -> dict[str, Any]:
         serving = {"engine": "compiled", "reason": None, "verified": result.verified}
     amend_report(work, serving=serving)
     return serving
+
+
+def export_saved(work: Path) -> dict[str, Any]:
+    """Export the compiled form to ONNX, if there is one and it works out. Tells what came of it."""
+    report = read_report(work)
+    compiled = work / COMPILED
+    if not compiled.exists():
+        reason = f"the model has no compiled form: {report['serving']['reason']}"
+        told: dict[str, Any] = {"offered": False, "reason": reason, "verified": None}
+    else:
+        inputs, seed = report["signature"]["inputs"], report["random_state"]
+        result = export_onnx(compiled.read_bytes(), inputs, read_sample(work), seed=seed)
+        offered = result.onnx is not None
+        told = {"offered": offered, "reason": result.reason, "verified": result.verified}
+        if result.onnx is not None:
+            replace_file(work / EXPORT, result.onnx)
+    amend_report(work, export=told)
+    return told
 
 
 def load_saved(work: Path, report: Mapping[str, Any]) -> BaseEstimator:

@@ -63,7 +63,7 @@ class Installation:
     def tenant(self):
         """A project of its own, for one test."""
         self._tenants += 1
-        self.referrers.__init__()
+        self.referrers = Referrers()
         self.service.removal = Removal(
             self.wiring.database("datasets"), self.wiring.store, [self.referrers]
         )

@@ -16,7 +16,8 @@ VERSION = "/api/v1/datasets/penguins/versions/1"
 
 @pytest.fixture
 def client(installation):
-    """A client of a dataset without versions."""
+    """A client of a dataset without versions; no job of an earlier test is left."""
+    installation.work()
     client = installation.client()
     make_dataset(client)
     return client
@@ -93,27 +94,28 @@ def test_a_wait_without_a_change_ends_in_time(client):
     assert answer.status_code == 304
 
 
-def test_an_outage_of_the_ingest_is_tried_again(installation, client):
+def test_an_outage_of_the_ingest_is_tried_again(installation, client, monkeypatch):
     tries = []
-    convert = installation.service.backlog._conversions._ingest.convert
+    ingest = installation.service.backlog._conversions._ingest
+    convert = ingest.convert
 
     def shaky(sent, beat):
         tries.append(1)
         if len(tries) == 1:
-            raise Unavailable("The ingest process has gone", retry_after=0.1)
+            raise Unavailable("The ingest process has gone", retry_after=0.05)
         return convert(sent, beat)
 
-    installation.service.backlog._conversions._ingest.convert = shaky
+    monkeypatch.setattr(ingest, "convert", shaky)
     upload(client, **LATER)
     installation.work()
     version = client.get(VERSION).json
     assert (version["state"], version["attempt"]) == ("succeeded", 2)
 
 
-def test_progress_is_told_and_is_no_change(installation, client):
+def test_progress_is_told_and_is_no_change(installation, client, monkeypatch):
     seen = []
-    backlog = installation.service.backlog
-    convert = backlog._conversions._ingest.convert
+    ingest = installation.service.backlog._conversions._ingest
+    convert = ingest.convert
 
     def slow(sent, beat):
         beat({"fraction": 0.1, "step": "reading", "message": ""})
@@ -124,7 +126,7 @@ def test_progress_is_told_and_is_no_change(installation, client):
         seen.append((before.headers["ETag"], after.headers["ETag"], after.json["progress"]))
         return convert(sent, beat)
 
-    backlog._conversions._ingest.convert = slow
+    monkeypatch.setattr(ingest, "convert", slow)
     upload(client, **LATER)
     installation.work()
     before, after, progress = seen[0]
@@ -132,16 +134,16 @@ def test_progress_is_told_and_is_no_change(installation, client):
     assert (progress["fraction"], progress["message"]) == (0.5, "half")
 
 
-def test_a_version_deleted_while_it_is_made_leaves_nothing(installation, client):
-    backlog = installation.service.backlog
-    convert = backlog._conversions._ingest.convert
+def test_a_version_deleted_while_it_is_made_leaves_nothing(installation, client, monkeypatch):
+    ingest = installation.service.backlog._conversions._ingest
+    convert = ingest.convert
 
     def deleted_meanwhile(sent, beat):
         found = convert(sent, beat)
         assert client.delete(VERSION).status_code == 204
         return found
 
-    backlog._conversions._ingest.convert = deleted_meanwhile
+    monkeypatch.setattr(ingest, "convert", deleted_meanwhile)
     upload(client, **LATER)
     installation.work()
     assert_problem(client.get(VERSION), 404)

@@ -1,4 +1,4 @@
-"""Files that attack, or are just broken: refused fast, with the row and the reason, nothing left."""
+"""Files that attack or are broken: refused fast, with row and reason, and nothing is left."""
 
 import json
 import time
@@ -155,18 +155,19 @@ def test_too_many_rows(tables):
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("format_", "content"),
     [
-        zipped("a,b\n1,2\n")[:-4],
-        zipped("a,b\n" + "1,2\n" * 100_000)[:-200],
-        zipped("a,b\n1,2\n") + b"garbage",
-        b"\x1f\x8bnot gzip at all",
-        b"a,b\n1,2\n",
+        ("csv", b"a,b\n" + b"1,2\n" * 100_000),
+        ("ndjson", b'{"a": 1}\n' * 100_000),
+        ("json", b'[{"a": 1}' + b',{"a": 2}' * 100_000 + b"]"),
+        ("parquet", b"PAR1" * 100_000),
     ],
 )
-@pytest.mark.parametrize("format_", ["csv", "ndjson", "json", "parquet"])
-def test_gzip_that_is_cut_damaged_or_followed_by_something(tables, content, format_):
-    refused(tables, content, format_, Malformed, gzip=True)
+def test_gzip_that_is_cut_damaged_or_followed_by_something(tables, format_, content):
+    whole = zipped(content)
+    damaged = whole[:200] + b"\xa5\x5a" + whole[202:]
+    for sent in (whole[:-4], whole[:-200], whole[:5], whole + b"garbage", damaged, content):
+        refused(tables, sent, format_, Malformed, gzip=True)
 
 
 def test_an_empty_gzip_is_an_empty_file(tables):
@@ -201,9 +202,9 @@ def test_size_is_bounded_without_gzip_too(tables):
 @pytest.mark.parametrize(
     "query",
     [
-        "SELECT repeat('x', 100000) AS a FROM range(100000)",
+        "SELECT repeat('x', 10000) AS a FROM range(20000)",
         "SELECT 1 AS a, 2 AS b FROM range(3000000)",
-        "SELECT NULL::VARCHAR AS a FROM range(30000000)",
+        "SELECT NULL::VARCHAR AS a FROM range(15000000)",
     ],
 )
 def test_a_parquet_bomb_is_refused_before_it_is_read(tables, query):

@@ -15,7 +15,8 @@ from typing import Any, cast
 
 import pytest
 
-from app.kernel.job_claims import Job
+from app.kernel.errors import TooLarge
+from app.kernel.job_claims import Job, LostWorker
 from app.kernel.job_worker import Worker
 from app.kernel.jobs import JobQueue
 from app.kernel.sandbox import Sandbox
@@ -227,17 +228,29 @@ def test_waiting_ends_when_the_import_does(penguins: Modelyard) -> None:
     assert penguins.events()[-1][0] == "version.failed"
 
 
-def test_an_import_whose_workers_are_lost_fails(penguins: Modelyard, tmp_path: Path) -> None:
-    penguins.client().post(VERSIONS, data=ARCHIVE, content_type=OCTETS)
-    with Sandbox() as sandbox:
-        handler = ImportHandler(penguins.models, penguins.wiring.store, sandbox, tmp_path)
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (LostWorker(), "lost_worker"),
+        (KeyError("/home/secret"), "import_error"),
+        (TooLarge("It is too large"), "too-large"),
+    ],
+)
+def test_an_import_that_its_worker_gives_up_fails(
+    yard: Modelyard, tmp_path: Path, error: Exception, code: str
+) -> None:
+    yard.client().post(f"{API}/models", json={"name": "penguins"})
+    yard.client().post(VERSIONS, data=ARCHIVE, content_type=OCTETS)
+    sandbox = cast("Sandbox", Conversions())
+    handler = ImportHandler(yard.models, yard.wiring.store, sandbox, tmp_path)
 
-        def die(_job: Job) -> None:
-            raise RuntimeError("a defect")
+    def die(_job: Job) -> None:
+        raise error
 
-        with working(penguins, die, handler.on_failure):
-            shown = penguins.client().get(f"{VERSIONS}/1?wait=20").json
-    assert (shown["state"], shown["error"]["code"]) == ("failed", "lost_worker")
+    with working(yard, die, handler.on_failure):
+        shown = yard.client().get(f"{VERSIONS}/1?wait=20").json
+    assert (shown["state"], shown["error"]["code"]) == ("failed", code)
+    assert "secret" not in shown["error"]["detail"]
 
 
 RESULT = {

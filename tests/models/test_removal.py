@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -152,12 +153,20 @@ def test_the_mark_of_a_process_that_died_is_worth_nothing_later(any_yard: Modely
     assert any_yard.client().delete(f"{MODEL}/versions/1").status_code == 204
 
 
-def test_a_deletion_that_was_overtaken_deletes_nothing(any_yard: Modelyard) -> None:
+@pytest.mark.parametrize(
+    "meanwhile",
+    [{"removal": "another one"}, {"removal_until": utc_now()}, {"removal": None}],
+    ids=["taken over", "too slow", "called off"],
+)
+def test_a_deletion_that_was_overtaken_deletes_nothing(
+    any_yard: Modelyard, meanwhile: dict[str, Any]
+) -> None:
     any_yard.register()
 
     def overtake() -> None:
         with any_yard.wiring.database("models").write() as session:
-            any_yard.version_row(session, 1).removal = "another one"
+            for name, value in meanwhile.items():
+                setattr(any_yard.version_row(session, 1), name, value)
 
     any_yard.others.hook = overtake
     assert any_yard.client().delete(f"{MODEL}/versions/1").status_code == 409

@@ -30,6 +30,7 @@ PLANTED = [
     ("api-light", "wiring.py", "import pandas"),
     ("api-light", "access/service.py", "import sklearn"),
     ("api-light", "access/resources.py", "import app.access.workers"),
+    ("telemetry", "training/onnx_export.py", "import onnxruntime"),
     ("circles", "config.py", "import app.wiring"),
 ]
 NEEDED = ["access/workers.py"]

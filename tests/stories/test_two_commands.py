@@ -12,8 +12,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(600)]
 
 
 def run(*command: str, folder: Path, home: Path) -> subprocess.CompletedProcess[str]:
-    ours = ("MODELYARD_", "VENV", "VIRTUAL_ENV", "PYTHON", "PYTEST", "MAKE")
+    ours = ("MODELYARD_", "VENV", "VIRTUAL_ENV", "PYTHON", "PYTEST", "MAKE", "ORT_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    # pip asks rustc for its version, and rustup writes settings where it finds none.
+    kept["RUSTUP_HOME"] = os.environ.get("RUSTUP_HOME", str(Path.home() / ".rustup"))
     return subprocess.run(
         command,
         cwd=folder,

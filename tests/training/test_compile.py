@@ -181,6 +181,7 @@ BOTH = {
     "passed_stack": (small, stack(passthrough=True)),
     "prior": (small, DummyClassifier()),
     "search": (small, GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2)),
+    "lone_leaves": (coded, ExtraTreesClassifier(min_samples_leaf=400, **TREES)),
     "means": (own_means, HistGradientBoostingClassifier(**HGB)),
 }
 TWO = {
@@ -202,6 +203,8 @@ NUMBER = {
     "mean": (small, DummyRegressor()),
     "tree": (coded, DecisionTreeRegressor(max_depth=6, random_state=0)),
     "forest": (coded, RandomForestRegressor(**TREES)),
+    "lone_leaves": (coded, RandomForestRegressor(min_samples_leaf=400, **TREES)),
+    "lone_leaf_boosting": (coded, HistGradientBoostingRegressor(min_samples_leaf=400, **HGB)),
     "boosting": (small, GradientBoostingRegressor(**TREES)),
     "histograms": (coded, HistGradientBoostingRegressor(**HGB)),
     "adaboost": (small, AdaBoostRegressor(**TREES)),
@@ -250,6 +253,7 @@ WITHOUT = {
     "diagonal": (small, GaussianMixture(3, covariance_type="diag", random_state=0), "clustering"),
     "bayes": (small, BayesianGaussianMixture(n_components=3, random_state=0), "clustering"),
     "isolation": (small, IsolationForest(max_features=0.5, **TREES), "outlier_detection"),
+    "isolation_of_one": (small, IsolationForest(max_samples=1, **TREES), "outlier_detection"),
     "ellipse": (small, EllipticEnvelope(random_state=0), "outlier_detection"),
     "one_class": (small, OneClassSVM(), "outlier_detection"),
     "line": (small, SGDOneClassSVM(random_state=0), "outlier_detection"),

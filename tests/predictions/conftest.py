@@ -1,0 +1,22 @@
+"""Yards with models to predict by."""
+
+import pytest
+
+from tests.predictions.predicting import Predicting
+
+
+@pytest.fixture(scope="session")
+def predicting(tmp_path_factory):
+    """Over SQLite, for tests that only add predictions."""
+    made = Predicting(tmp_path_factory.mktemp("predicting"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_predicting(request, tmp_path):
+    """A fresh one, over SQLite and over Postgres."""
+    url = request.getfixturevalue("postgres_url")() if request.param == "postgresql" else ""
+    made = Predicting(tmp_path, url)
+    yield made
+    made.close()
