@@ -21,7 +21,6 @@ RUN useradd --system --uid 10001 --no-create-home modelyard \
 COPY --from=build /opt/modelyard /opt/modelyard
 ENV PATH=/opt/modelyard/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    ORT_DISABLE_TELEMETRY=1 \
     MODELYARD_HOME=/srv/modelyard \
     MODELYARD_HOST=0.0.0.0
 WORKDIR /srv/modelyard

@@ -80,7 +80,12 @@ def health_blueprint(health: Health, registry: CollectorRegistry) -> Blueprint:
             responses={
                 "200": {
                     "description": "Prometheus text format",
-                    "content": {"text/plain": {"schema": {"type": "string"}}},
+                    "content": {
+                        "text/plain": {
+                            "schema": {"type": "string"},
+                            "example": 'modelyard_queue_depth{kind="training_run"} 0.0\n',
+                        }
+                    },
                 }
             },
         )

@@ -96,9 +96,7 @@ class Blueprint(flask_smorest.Blueprint):
 
     def response(self, status_code: int, schema: Any = None, **kwargs: Any) -> Any:
         """flask-smorest's, with ETag, 304 and Location from the resource that is returned."""
-        instance = schema() if isinstance(schema, type) else schema
-        if isinstance(instance, Schema) and not {"example", "examples"} & set(kwargs):
-            kwargs["example"] = example_of(instance)
+        _show_example(schema, kwargs)
         outer = super().response(status_code, schema, **kwargs)
 
         def decorate(view: Callable[..., Any]) -> Any:
@@ -118,6 +116,11 @@ class Blueprint(flask_smorest.Blueprint):
 
         return decorate
 
+    def alt_response(self, status_code: int, response: Any = None, **kwargs: Any) -> Any:
+        """flask-smorest's, with the schema's example."""
+        _show_example(kwargs.get("schema"), kwargs)
+        return super().alt_response(status_code, response, **kwargs)
+
     def creates(self, status_code: int, schema: Any, **kwargs: Any) -> Any:
         """``response`` for a POST that creates: takes an Idempotency-Key."""
         outer = self.response(status_code, schema, **kwargs)
@@ -136,6 +139,12 @@ class Blueprint(flask_smorest.Blueprint):
             return decorated
 
         return decorate
+
+
+def _show_example(schema: Any, documentation: dict[str, Any]) -> None:
+    instance = schema() if isinstance(schema, type) else schema
+    if isinstance(instance, Schema) and not {"example", "examples"} & set(documentation):
+        documentation["example"] = example_of(instance)
 
 
 def _status_of(result: Any, usual: int) -> int:

@@ -93,8 +93,12 @@ class WorkEventList(Output):
     next_after = fields.Integer(required=True, metadata={"description": "Pass it as `after`."})
 
 
+_STREAM = {
+    "schema": {"type": "string"},
+    "example": 'id: 2\nevent: running\ndata: {"seq": 2, "type": "running", "data": {}}\n\n',
+}
 EVENTS_DOC: dict[str, Any] = {
-    "responses": {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    "responses": {200: {"content": {"text/event-stream": _STREAM}}},
     "parameters": [
         {
             "in": "header",

@@ -1,13 +1,14 @@
 """What other services of ours send and get: registrations, locations, the states of models."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import INCLUDE, ValidationError, fields, validates_schema
 from marshmallow.validate import Length, OneOf, Range, Regexp
 
 from app.kernel.fields import Boolean, Input, Integer, Name, Output, Tags
 from app.kernel.stored import Stored
+from app.models import examples
 from app.models.schemas import (
     ENGINES,
     MOST_COLUMNS,
@@ -128,6 +129,8 @@ class ModelVersionState(Output):
 class ModelState(Output):
     """What those who serve a model must know of it."""
 
+    EXAMPLE: ClassVar = examples.STATE
+
     model = fields.String(required=True, attribute="name")
     id = fields.String(required=True)
     newest_version = fields.Integer(required=True, allow_none=True)
@@ -146,6 +149,8 @@ class LocatedArtifact(ModelArtifact):
 
 class ModelVersionLocation(ModelVersionOut):
     """All that is needed to load a version."""
+
+    EXAMPLE: ClassVar = examples.LOCATION
 
     project = fields.String(required=True)
     id = fields.String(required=True)

@@ -15,7 +15,7 @@ from app.kernel.receiving import FORM, Intake, ReceivedFile, received_file
 from app.kernel.references import ReferenceList, ReferenceQuery
 from app.kernel.spec import Action
 from app.kernel.work_http import WaitQuery, known_etag, waiting_places
-from app.models import peer_schemas, schemas
+from app.models import examples, peer_schemas, schemas
 from app.models.aliases import ALIASES, HISTORY
 from app.models.imports import SkopsUpload
 from app.models.service import MODELS
@@ -29,7 +29,7 @@ _FORM_TEXTS = frozenset({"description", "signature", "tags"})
 _MODEL = {"name": "penguins", "description": "Species by measurements", "tags": {"team": "birds"}}
 _RETENTION = {"retention": {"max_age_days": 90, "max_rows": 100_000}}
 _ALIAS = {"version": 3, "reason": "Better on the new season"}
-_FILE = {"schema": BINARY}
+_FILE = {"schema": BINARY, "example": "(the bytes of penguins.skops)"}
 _UPLOAD = {
     "required": True,
     "content": {
@@ -45,9 +45,13 @@ _UPLOAD = {
                     "signature": {"type": "string", "description": "JSON: `{inputs: [..]}`"},
                     "tags": {"type": "string", "description": "JSON: an object of texts"},
                 },
-            }
+            },
+            "example": {"file": "(the bytes of penguins.skops)", "description": "Imported"},
         },
-        "application/json": {"schema": peer_schemas.RegistrationIn},
+        "application/json": {
+            "schema": peer_schemas.RegistrationIn,
+            "example": examples.REGISTRATION,
+        },
     },
 }
 _CONTENT_DIGEST = {
@@ -222,8 +226,8 @@ class ModelArtifact(MethodView):
     """The bytes of a version."""
 
     @secured("artifacts:read")
-    @blp.response(200, BINARY, content_type=OCTETS)
-    @blp.alt_response(206, schema=BINARY, content_type=OCTETS, success=True)
+    @blp.response(200, BINARY, content_type=OCTETS, example="(bytes)")
+    @blp.alt_response(206, schema=BINARY, content_type=OCTETS, example="(bytes)", success=True)
     @blp.alt_response(416, "RangeNotSatisfiable")
     def get(self, model: str, version: int, format: str) -> Response:  # noqa: A002 (the path's word)
         """Download an artifact: `joblib`, `compiled` or `onnx`; Range is honoured

@@ -6,6 +6,7 @@ from marshmallow import fields
 from marshmallow.validate import Length, OneOf, Range
 
 from app.kernel.fields import Boolean, Float, Input, Integer, Name, Output, Tags, UtcTime
+from app.models import examples
 from app.models.aliases import MOVES
 from app.models.tables import FORMATS, STATES
 
@@ -58,6 +59,8 @@ class Retention(Output):
 
 class ModelOut(Output):
     """A name under which versions are numbered."""
+
+    EXAMPLE: ClassVar = examples.MODEL
 
     name = fields.String(required=True)
     description = fields.String(required=True)
@@ -210,6 +213,8 @@ class ModelWarning(Output):
 class ModelVersionSummary(Output):
     """A version without its signature."""
 
+    EXAMPLE: ClassVar = examples.SUMMARY
+
     model = fields.String(required=True)
     version = fields.Integer(required=True, attribute="number")
     state = fields.String(
@@ -235,6 +240,8 @@ class ModelVersionSummary(Output):
 
 class ModelVersionOut(ModelVersionSummary):
     """One fitted model."""
+
+    EXAMPLE: ClassVar = examples.VERSION
 
     baseline = fields.Dict(
         keys=fields.String(),
@@ -292,6 +299,8 @@ class RollbackIn(Input):
 class ModelAliasOut(Output):
     """A name for one version at a time."""
 
+    EXAMPLE: ClassVar = examples.ALIAS
+
     model = fields.String(required=True)
     alias = fields.String(required=True)
     version = fields.Integer(required=True)
@@ -310,6 +319,8 @@ class ModelAliasList(Output):
 
 class AliasMove(Output):
     """One move of an alias."""
+
+    EXAMPLE: ClassVar = examples.MOVE
 
     number = fields.Integer(required=True)
     kind = fields.String(required=True, validate=OneOf(MOVES))
@@ -349,6 +360,8 @@ class ModelReferrer(Output):
 
 class ModelRemovalPlan(Output):
     """What a deletion would take away, and what stands in its way."""
+
+    EXAMPLE: ClassVar = examples.PLAN
 
     model = fields.String(required=True)
     versions = fields.List(fields.Integer(), required=True)

@@ -116,11 +116,17 @@ class BatchPredictionContent(MethodView):
     """The result of a batch prediction."""
 
     @secured("predictions:read")
-    @blp.response(200, {"type": "string", "format": "binary"}, content_type="text/csv")
+    @blp.response(
+        200,
+        {"type": "string", "format": "binary"},
+        content_type="text/csv",
+        example="island,prediction\nBiscoe,Gentoo\n",
+    )
     @blp.alt_response(
         200,
         schema={"type": "string", "format": "binary"},
         content_type="application/vnd.apache.parquet",
+        example="(the bytes of a Parquet file)",
         success=True,
     )
     def get(self, batch: str) -> Any:

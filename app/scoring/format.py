@@ -11,7 +11,9 @@ decide, not the versions.
 
 import io
 import json
+import lzma
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -47,8 +49,8 @@ class NotLoadable(ServiceError):
     title: ClassVar[str] = "The compiled model cannot be loaded"
 
 
-def save(model: CompiledModel) -> bytes:
-    """The model as a file."""
+def save(model: CompiledModel, *, compressed: bool = True) -> bytes:
+    """The model as a file; uncompressed it is faster to make, for one that is not kept."""
     entries: dict[str, bytes] = {}
     manifest = {
         "format": FORMAT,
@@ -62,11 +64,12 @@ def save(model: CompiledModel) -> bytes:
     }
     entries[_MANIFEST] = json.dumps(manifest, allow_nan=False, sort_keys=True).encode("ascii")
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with zipfile.ZipFile(file, "w") as archive:
         for name, content in entries.items():
             entry = zipfile.ZipInfo(name, _EPOCH)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, content)
+            entry.compress_type = method
+            archive.writestr(entry, content, compresslevel=1)
     return file.getvalue()
 
 
@@ -94,8 +97,8 @@ def load(data: bytes, *, max_bytes: int = MAX_BYTES) -> CompiledModel:
 
 
 _DAMAGE: Final = (
-    *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RecursionError),
-    *(KeyError, IndexError, TypeError, ValueError, AttributeError, Invalid),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError),
+    *(LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, Invalid),
 )
 """What broken or crafted bytes make zipfile, json, numpy and the steps raise."""
 

@@ -90,7 +90,7 @@ def compile_and_verify(
     """
     try:
         model, plan = _planned(pipeline, recipe, signature["output"], node_limit)
-        loaded = load(save(model))
+        loaded = load(save(model, compressed=False))
         verification = Verification(loaded, pipeline, seed)
         golden = verification.run(signature["inputs"], sample_columns, plan.splits)
         verified = replace(loaded, golden=golden)

@@ -164,7 +164,7 @@ class TrainingRunLog(MethodView):
     """What a run's process printed."""
 
     @secured("runs:read")
-    @blp.response(200, {"type": "string"}, content_type="text/plain")
+    @blp.response(200, {"type": "string"}, content_type="text/plain", example="Fitting 3 folds\n")
     def get(self, run: str) -> Any:
         """Get what a run's process has printed"""
         return Response(_runs().log(current_call(), run), content_type="text/plain; charset=utf-8")

@@ -32,7 +32,8 @@ class Served:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self._environment = {
-            **os.environ,
+            # Without bytecode files every start would compile all anew.
+            **{name: value for name, value in os.environ.items() if "BYTECODE" not in name},
             "PYTHONPATH": str(ROOT),
             "MODELYARD_HOME": str(home),
             "MODELYARD_SERVICES": "access,datasets",
@@ -68,10 +69,10 @@ class Served:
             return self.client.get("/livez").status_code == 200
 
     @staticmethod
-    def _wait(condition, seconds=30.0):
+    def _wait(condition, seconds=60.0):
         until = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < until, "the server did not come up"
+            assert time.monotonic() < until, "it did not come about"
             time.sleep(0.05)
 
     def wait(self, condition, seconds=15.0):

@@ -144,7 +144,7 @@ def test_inferred_types_do_not_depend_on_the_format(made):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(columns())
 def test_many_tables_round_trip_and_infer_alike(made):
     check_round_trips(made)

@@ -1,8 +1,10 @@
 """A person clones the repository on a fresh account and types ``make demo``, twice."""
 
 import os
+import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,7 +37,7 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def clone(tmp_path: Path, home: Path) -> Path:
+def clone(tmp_path: Path, home: Path) -> Iterator[Path]:
     """What git tracks or would add, in a repository of its own."""
     listed = run("git", "ls-files", "-co", "--exclude-standard", folder=ROOT, home=home)
     folder = tmp_path / "clone"
@@ -46,7 +48,8 @@ def clone(tmp_path: Path, home: Path) -> Path:
             (folder / name).chmod((ROOT / name).stat().st_mode)
     for command in (["init", "-q"], ["add", "-A"]):
         run("git", *command, folder=folder, home=home)
-    return folder
+    yield folder
+    shutil.rmtree(folder / ".venv", ignore_errors=True)
 
 
 def test_make_demo_works_from_nothing_and_again(clone, home):
