@@ -2,7 +2,6 @@
 
 from base64 import b64encode
 from contextlib import ExitStack, closing
-from itertools import chain
 
 from flask import Response, request
 
@@ -29,13 +28,17 @@ def content_answer(
     media_type = _accepted()
     if spreadsheet and media_type != "text/csv":
         raise Invalid.at("?spreadsheet", "not_offered", f"A spreadsheet doesn't read {media_type}")
+    etag = _etag(version, media_type, spreadsheet=spreadsheet)
+    if request.if_none_match.contains_weak(etag):
+        return Response(status=304, headers={"ETag": f'"{etag}"', "Vary": "Accept"})
     with ExitStack() as place:
         place.enter_context(slots.hold())
         if media_type == _PARQUET:
-            response = sent(_parquet(versions, version, stored), media_type)
+            content = _parquet(versions, version, stored, etag)
         else:
-            response = _exported(versions, version, stored, media_type, spreadsheet)
-        # The place is held as long as the answer is being sent.
+            content = _text(versions, version, stored, etag, spreadsheet=spreadsheet, place=place)
+        response = sent(content, _content_type(media_type))
+        # Place and file are held as long as the answer is being sent.
         response.call_on_close(place.pop_all().close)
     response.vary.add("Accept")
     return response
@@ -52,43 +55,46 @@ def _accepted() -> str:
     return found
 
 
-def _parquet(versions: Versions, version: Version, stored: Stored) -> Sendable:
-    sha256 = bytes.fromhex(stored.digest.removeprefix("sha-256:"))
+def _etag(version: Version, media_type: str, *, spreadsheet: bool) -> str:
+    """Known before the file is made: of a version that never changes, one for each form."""
+    digest = version.storage_digest if media_type == _PARQUET else version.digest
+    hexadecimal = (digest or "").removeprefix("sha-256:")
+    return f"{hexadecimal}.{'spreadsheet' if spreadsheet else _TYPES[media_type]}"
+
+
+def _parquet(versions: Versions, version: Version, stored: Stored, etag: str) -> Sendable:
     return Sendable(
-        filename=_filename(version, "parquet"),
-        etag=sha256.hex(),
-        digest=b64encode(sha256).decode(),
+        filename=f"{version.dataset}-{version.number}.parquet",
+        etag=etag,
+        digest=_base64(stored.digest),
         size=stored.bytes,
         pieces=lambda start, end: versions.parquet(stored, start, end),
     )
 
 
-def _exported(
-    versions: Versions, version: Version, stored: Stored, media_type: str, spreadsheet: bool
-) -> Response:
-    """A text made on the way out: of unknown length, hence without ranges."""
-    format_ = _TYPES[media_type]
-    kind = f"spreadsheet.{format_}" if spreadsheet else format_
-    etag = f"{(version.digest or '').removeprefix('sha-256:')}.{kind}"
-    headers = {
-        "ETag": f'"{etag}"',
-        "Accept-Ranges": "none",
-        "Content-Disposition": f'attachment; filename="{_filename(version, format_)}"',
-    }
-    if request.if_none_match.contains_weak(etag):
-        return Response(status=304, headers=headers)
-    if request.method == "HEAD":
-        return Response(headers=headers, content_type=media_type)
-    with ExitStack() as begun:
-        made = versions.export(stored, format_, spreadsheet=spreadsheet)
-        pieces = begun.enter_context(closing(made))
-        # What can't begin is a problem, not a file.
-        first = next(pieces, b"")
-        content_type = f"{media_type}; charset=utf-8" if format_ == "csv" else media_type
-        response = Response(chain([first], pieces), headers=headers, content_type=content_type)
-        response.call_on_close(begun.pop_all().close)
-    return response
+def _text(
+    versions: Versions,
+    version: Version,
+    stored: Stored,
+    etag: str,
+    *,
+    spreadsheet: bool,
+    place: ExitStack,
+) -> Sendable:
+    format_ = "csv" if spreadsheet else etag.rpartition(".")[2]
+    file = place.enter_context(closing(versions.text(stored, format_, spreadsheet=spreadsheet)))
+    return Sendable(
+        filename=f"{version.dataset}-{version.number}.{format_}",
+        etag=etag,
+        digest=_base64(file.digest),
+        size=file.bytes,
+        pieces=file.pieces,
+    )
 
 
-def _filename(version: Version, format_: str) -> str:
-    return f"{version.dataset}-{version.number}.{format_}"
+def _content_type(media_type: str) -> str:
+    return f"{media_type}; charset=utf-8" if media_type == "text/csv" else media_type
+
+
+def _base64(digest: str) -> str:
+    return b64encode(bytes.fromhex(digest.removeprefix("sha-256:"))).decode()

@@ -1,19 +1,34 @@
-"""Local files of stored tables: the store's own where it has some, else copies that are kept."""
+"""Files that one process keeps for a while: copies of stored tables, and tables as text.
+
+The files least recently asked for give way to new ones. Nothing here is needed: what is gone is
+made again.
+"""
 
 import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from app.kernel.artifacts import ArtifactStore
+from app.kernel.sql import new_id
 from app.kernel.stored import Stored, disk_errors
 
 MOST_BYTES = 10 << 30
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A file that is there, its size and its digest."""
+
+    path: Path
+    bytes: int
+    digest: str
+
+
 class Copies:
-    """Copies below a folder of one process: the ones least recently used give way."""
+    """Files below a folder that belongs to this process alone."""
 
     def __init__(self, store: ArtifactStore, folder: Path, most_bytes: int = MOST_BYTES) -> None:
         # What an earlier process left may have been cut short by its end.
@@ -22,64 +37,75 @@ class Copies:
         self._folder = folder
         self._most = most_bytes
         self._lock = threading.Lock()
-        self._fetching: dict[str, threading.Lock] = {}
+        self._makers: dict[str, threading.Lock] = {}
         self._used: dict[str, int] = {}
-        self._kept: dict[str, int] = {}
+        self._kept: dict[str, Kept] = {}
 
     @contextmanager
-    def local(self, stored: Stored) -> Iterator[Path]:
-        """A checked file that stays while the block runs; raises ArtifactCorrupt, Unavailable."""
+    def table(self, stored: Stored) -> Iterator[Path]:
+        """A checked file of a stored table, which stays while the block runs.
+
+        It is the store's own where that has some. Raises ArtifactCorrupt, Unavailable, StorageFull.
+        """
         own = self._store.local_path(stored.key, stored.digest, size=stored.bytes)
         if own is not None:
             yield own
             return
-        with self._in_use(stored):
-            yield self._fetched(stored)
+        name = f"{stored.digest.removeprefix('sha-256:')}.table"
+        with self._in_use(name):
+            with self.maker(name):
+                kept = self.kept(name) or self._fetched(stored, name)
+            yield kept.path
+
+    def kept(self, name: str) -> Kept | None:
+        """The file of that name, if it is there."""
+        with self._lock:
+            if name in self._kept:
+                self._kept[name] = self._kept.pop(name)
+            return self._kept.get(name)
+
+    def maker(self, name: str) -> threading.Lock:
+        """A lock for those who make the file of that name, so that one of them does."""
+        with self._lock:
+            return self._makers.setdefault(name, threading.Lock())
 
     @contextmanager
-    def _in_use(self, stored: Stored) -> Iterator[None]:
+    def draft(self) -> Iterator[Path]:
+        """A path to write a new file to; what still lies there at the end is removed."""
+        path = self._folder / f"draft-{new_id()}"
+        with disk_errors():
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def keep(self, name: str, draft: Path, digest: str) -> Kept:
+        """Give a finished draft its name, and let older files give way."""
+        path = self._folder / name
+        with disk_errors(), self._lock:
+            kept = self._kept[name] = Kept(path, draft.stat().st_size, digest)
+            draft.replace(path)
+            for other in list(self._kept):
+                if sum(found.bytes for found in self._kept.values()) <= self._most:
+                    break
+                if other != name and other not in self._used:
+                    self._kept.pop(other).path.unlink(missing_ok=True)
+        return kept
+
+    def _fetched(self, stored: Stored, name: str) -> Kept:
+        with self.draft() as draft:
+            self._store.fetch(stored.key, stored.digest, draft, size=stored.bytes)
+            return self.keep(name, draft, stored.digest)
+
+    @contextmanager
+    def _in_use(self, name: str) -> Iterator[None]:
         with self._lock:
-            self._used[stored.digest] = self._used.get(stored.digest, 0) + 1
+            self._used[name] = self._used.get(name, 0) + 1
         try:
             yield
         finally:
             with self._lock:
-                self._used[stored.digest] -= 1
-                if not self._used[stored.digest]:
-                    del self._used[stored.digest]
-
-    def _fetched(self, stored: Stored) -> Path:
-        path = self._path(stored.digest)
-        with self._lock:
-            fetching = self._fetching.setdefault(stored.digest, threading.Lock())
-        with fetching:
-            with self._lock:
-                present = stored.digest in self._kept
-                self._kept[stored.digest] = self._kept.pop(stored.digest, stored.bytes)
-                if not present:
-                    self._make_room()
-            if not present:
-                self._fetch(stored, path)
-        return path
-
-    def _fetch(self, stored: Stored, path: Path) -> None:
-        try:
-            with disk_errors():
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._store.fetch(stored.key, stored.digest, path, size=stored.bytes)
-        except BaseException:
-            with self._lock:
-                del self._kept[stored.digest]
-            raise
-
-    def _make_room(self) -> None:
-        """Drop copies that nobody uses, the oldest first; the lock is held."""
-        for digest in list(self._kept):
-            if sum(self._kept.values()) <= self._most:
-                return
-            if digest not in self._used:
-                del self._kept[digest]
-                self._path(digest).unlink(missing_ok=True)
-
-    def _path(self, digest: str) -> Path:
-        return self._folder / f"{digest.removeprefix('sha-256:')}.parquet"
+                self._used[name] -= 1
+                if not self._used[name]:
+                    del self._used[name]

@@ -22,7 +22,7 @@ import duckdb
 from app.datasets.byte_source import ByteSource
 from app.datasets.csv_source import open_csv
 from app.datasets.inference import Miscounted, TypedColumn, infer
-from app.datasets.ingest_request import IngestRequest, escape
+from app.datasets.ingest_request import IngestRequest
 from app.datasets.json_source import open_json
 from app.datasets.parquet_source import not_parquet, open_parquet
 from app.datasets.profile import profile
@@ -30,7 +30,7 @@ from app.datasets.row_errors import MOST_LISTED, RowError, RowErrors
 from app.datasets.stored_table import StoredTable
 from app.datasets.table_engine import TableEngine, identifier, literal, open_tables, select
 from app.datasets.table_source import TableSource, column_name
-from app.kernel.errors import FieldError, Invalid
+from app.kernel.errors import FieldError, Invalid, escape
 from app.kernel.stored import disk_errors
 
 Progress = Callable[[float, str], None]

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app.kernel.errors import FieldError, Invalid
+from app.kernel.errors import FieldError, Invalid, escape
 
 FORMATS = ("csv", "ndjson", "json", "parquet")
 TYPES = ("integer", "number", "boolean", "string", "datetime")
@@ -126,11 +126,6 @@ class IngestRequest:
         limits = IngestLimits(**told.get("limits", {}))
         rest = {key: value for key, value in told.items() if key not in {"columns", "limits"}}
         return cls(**{**rest, "source": Path(told["source"])}, columns=rules, limits=limits)
-
-
-def escape(name: str) -> str:
-    """One token of a JSON pointer (RFC 6901)."""
-    return name.replace("~", "~0").replace("/", "~1")
 
 
 def _rule(told: Mapping[str, Any]) -> ColumnRule:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import duckdb
 
 from app.datasets.csv_source import without
-from app.datasets.ingest_request import ColumnRule, IngestLimits, IngestRequest, escape
+from app.datasets.ingest_request import ColumnRule, IngestLimits, IngestRequest
 from app.datasets.table_engine import TableEngine, literal, select
 from app.datasets.table_source import (
     Kind,
@@ -21,7 +21,7 @@ from app.datasets.table_source import (
     check_width,
     column_name,
 )
-from app.kernel.errors import FieldError, Invalid, TooLarge
+from app.kernel.errors import FieldError, Invalid, TooLarge, escape
 
 _INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
 _LARGE = {"UBIGINT", "HUGEINT", "UHUGEINT"}

@@ -1,6 +1,6 @@
 """What datasets need from others: the ingest process, and the services that may refer to them."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,6 +33,15 @@ class Rows:
     items: list[dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class LocalFile:
+    """A file of this host. It may be gone at any time: open it at once, or ask again."""
+
+    path: Path
+    bytes: int
+    digest: str
+
+
 class Ingest(Protocol):
     """The process that reads tables. Every method may raise Unavailable."""
 
@@ -54,8 +63,8 @@ class Ingest(Protocol):
     def rejects(self, stored: Stored, *, offset: int, limit: int) -> Rows:
         """The same of the rows that were put aside: ``row``, ``column``, ``reason``, ``raw``."""
 
-    def export(self, stored: Stored, format_: str, *, spreadsheet: bool) -> Generator[bytes]:
-        """The whole table as ``csv`` or ``ndjson``, in pieces; close it if it is not read out.
+    def export(self, stored: Stored, format_: str, *, spreadsheet: bool) -> LocalFile:
+        """A file with the whole table as ``csv`` or ``ndjson``, made once and kept for a while.
 
         ``spreadsheet`` keeps the texts of a CSV from being formulas.
         """

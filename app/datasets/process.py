@@ -6,7 +6,8 @@ the memory of two conversions at most.
 """
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -15,19 +16,20 @@ from typing import Any
 import msgspec
 
 from app.config import Settings
-from app.datasets.copies import Copies
+from app.datasets.copies import Copies, Kept
 from app.datasets.export import export, read_rejects, read_rows
 from app.datasets.ingest import ingest
 from app.datasets.ingest_request import IngestRequest
 from app.kernel.artifacts import open_store
 from app.kernel.errors import Unavailable
 from app.kernel.local_rpc import Handler
-from app.kernel.stored import ArtifactCorrupt, Stored
+from app.kernel.stored import ArtifactCorrupt, Digest, Stored, disk_errors
 
 _SMALL_BYTES = 8 << 20
 _BEAT_SECONDS = 1.0
 _LONGEST_WAIT = 600.0
 _WAITING = {"fraction": 0.0, "step": "waiting", "message": "Other files come first"}
+_WRITING = {"fraction": 0.5, "step": "writing", "message": ""}
 
 
 def ingest_handlers(settings: Settings) -> dict[str, Handler]:
@@ -137,31 +139,54 @@ class Tables:
 
     def rows(self, question: dict[str, Any]) -> dict[str, Any]:
         """Some rows of a table."""
-        with self._local(question) as path:
-            columns, items = read_rows(
-                path,
-                offset=question["offset"],
-                limit=question["limit"],
-                columns=question["columns"],
-            )
+        window = {"offset": question["offset"], "limit": question["limit"]}
+        with self._table(question) as path:
+            columns, items = read_rows(path, **window, columns=question["columns"])
         return {"columns": columns, "items": items}
 
     def rejects(self, question: dict[str, Any]) -> dict[str, Any]:
         """Some of the rows that were put aside."""
-        with self._local(question) as path:
+        with self._table(question) as path:
             columns, items = read_rejects(path, offset=question["offset"], limit=question["limit"])
         return {"columns": columns, "items": items}
 
     def export(self, question: dict[str, Any]) -> Iterator[bytes]:
-        """A whole table as text."""
-        with self._local(question) as path:
-            yield from export(path, question["format"], spreadsheet=question["spreadsheet"])
+        """Beats, then a file that holds the whole table as text, its size and digest.
+
+        A file, since only of one the length is known before it is sent: a server can't tell a
+        client otherwise that an answer broke off.
+        """
+        kind = "spreadsheet" if question["spreadsheet"] else question["format"]
+        name = f"{question['digest'].removeprefix('sha-256:')}.{kind}"
+        maker = self._copies.maker(name)
+        while not maker.acquire(timeout=_BEAT_SECONDS):
+            yield _message("progress", _WAITING)
+        try:
+            kept = self._copies.kept(name)
+            if kept is None:
+                kept = yield from self._written(question, name)
+        finally:
+            maker.release()
+        told = {"path": str(kept.path), "bytes": kept.bytes, "digest": kept.digest}
+        yield _message("result", told)
+
+    def _written(self, question: dict[str, Any], name: str) -> Generator[bytes, None, Kept]:
+        beat, digest = time.monotonic(), Digest()
+        with self._table(question) as table, self._copies.draft() as draft:
+            pieces = export(table, question["format"], spreadsheet=question["spreadsheet"])
+            with disk_errors(), draft.open("xb") as file:
+                for piece in digest.through(pieces):
+                    file.write(piece)
+                    if time.monotonic() - beat > _BEAT_SECONDS:
+                        yield _message("progress", _WRITING)
+                        beat = time.monotonic()
+            return self._copies.keep(name, draft, str(digest))
 
     @contextmanager
-    def _local(self, question: dict[str, Any]) -> Iterator[Path]:
+    def _table(self, question: dict[str, Any]) -> Iterator[Path]:
         stored = Stored(question["key"], question["digest"], question["bytes"])
         try:
-            with self._copies.local(stored) as path:
+            with self._copies.table(stored) as path:
                 yield path
         except ArtifactCorrupt as error:
             raise Unavailable(error.detail) from error

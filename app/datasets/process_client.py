@@ -1,13 +1,13 @@
 """The way to the ingest process of this host."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from app.datasets.ports import Beat, Converted, Rows
+from app.datasets.ports import Beat, Converted, LocalFile, Rows
 from app.datasets.uploads import Upload
 from app.kernel.errors import Unavailable
 from app.kernel.local_rpc import Client
@@ -31,15 +31,7 @@ class IngestClient:
             "bytes": upload.bytes,
             "folder": str(upload.folder),
         }
-        answers = self._client.stream("convert", question, seconds=_SILENCE_SECONDS)
-        # Closed, the connection tells the process that nobody waits any more.
-        with closing(answers):  # type: ignore[type-var]
-            for answer in answers:
-                message = msgspec.msgpack.decode(answer)
-                if "result" in message:
-                    return _converted(message["result"])
-                beat(message["progress"])
-        raise Unavailable("The ingest process ended its answer early", retry_after=1)
+        return _converted(self._result("convert", question, beat))
 
     def rows(
         self, stored: Stored, *, offset: int, limit: int, columns: Sequence[str] | None
@@ -57,10 +49,23 @@ class IngestClient:
         """Rows that were put aside, from an offset on."""
         return self._rows("rejects", {**_told(stored), "offset": offset, "limit": limit})
 
-    def export(self, stored: Stored, format_: str, *, spreadsheet: bool) -> Generator[bytes]:
-        """The whole table in pieces."""
+    def export(self, stored: Stored, format_: str, *, spreadsheet: bool) -> LocalFile:
+        """A file with the whole table as text."""
         question = {**_told(stored), "format": format_, "spreadsheet": spreadsheet}
-        yield from self._client.stream("export", question, seconds=_ROWS_SECONDS)
+        result = self._result("export", question, lambda _: None)
+        return LocalFile(Path(result["path"]), result["bytes"], result["digest"])
+
+    def _result(self, method: str, question: dict[str, Any], beat: Beat) -> dict[str, Any]:
+        """The result of something long, of which the process tells the progress."""
+        answers = self._client.stream(method, question, seconds=_SILENCE_SECONDS)
+        # Closed, the connection tells the process that nobody waits any more.
+        with closing(answers):  # type: ignore[type-var]
+            for answer in answers:
+                message = msgspec.msgpack.decode(answer)
+                if "result" in message:
+                    return dict(message["result"])
+                beat(message["progress"])
+        raise Unavailable("The ingest process ended its answer early", retry_after=1)
 
     def _rows(self, method: str, question: dict[str, Any]) -> Rows:
         found = self._client.ask(method, question, seconds=_ROWS_SECONDS)

@@ -87,6 +87,21 @@ class _Column:
         double = f"CAST({self.value} AS DOUBLE)"
         return double if self.scale == 1.0 else f"({double} / {_float(self.scale)})"
 
+    @property
+    def above_least(self) -> str:
+        """SQL of an integer's distance from the smallest one."""
+        least, most = self.profile["min"], self.profile["max"]
+        wide = "HUGEINT" if most - least > _LARGEST_INTEGER else "BIGINT"
+        return f"(CAST({self.value} AS {wide}) - CAST('{least}' AS {wide}))"
+
+    @property
+    def moments(self) -> tuple[str, str]:
+        """SQL of the sum of integers or the scaled mean of floats, and of the deviation."""
+        if self.column.type == "number":
+            return f"favg({self.scaled})", f"stddev_samp({self.scaled})"
+        # Large integers differ by less than their floats do.
+        return f"sum({self.value})", f"stddev_samp(CAST({self.above_least} AS DOUBLE))"
+
     def add_histogram(self) -> None:
         """Count the values in bins of one width; a bin holds its lower edge, the last both."""
         bin_, edges = self._number_bins() if self.column.type == "number" else self._whole_bins()
@@ -113,9 +128,7 @@ class _Column:
         bins = (most - least) // width + 1
         end = _LAST_STAMP if self.column.type == "datetime" else _LARGEST_INTEGER
         edges = [min(least + width * number, end) for number in range(bins + 1)]
-        wide = "HUGEINT" if most - least > _LARGEST_INTEGER else "BIGINT"
-        place = f"(CAST({self.value} AS {wide}) - CAST('{least}' AS {wide})) // {width}"
-        return place, edges
+        return f"{self.above_least} // {width}", edges
 
     def told(self) -> Profile:
         """The profile as JSON values."""
@@ -199,14 +212,7 @@ def _sample(relation: str, rows: int) -> str:
 def _add_moments(table: StoredTable, columns: list[_Column]) -> None:
     for start in range(0, len(columns), AT_ONCE):
         batch = columns[start : start + AT_ONCE]
-        asked = [
-            sql
-            for one in batch
-            for sql in (
-                f"sum({one.value})" if one.column.type == "integer" else f"favg({one.scaled})",
-                f"stddev_samp({one.scaled})",
-            )
-        ]
+        asked = [sql for one in batch for sql in one.moments]
         found = iter(table.engine.row(select(asked, table.relation)))
         for one, mean, deviation in zip(batch, found, found, strict=True):
             exact = one.column.type == "integer"

@@ -3,22 +3,24 @@
 import re
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from flask import g, request
 from marshmallow import Schema, ValidationError
+from werkzeug.exceptions import HTTPException
 
 from app.datasets import schemas
 from app.datasets.ingest_request import FORMATS, ColumnRule, IngestRequest
-from app.datasets.multipart import Form, FormReader
 from app.datasets.uploads import Intake, Upload
+from app.kernel.multipart import Form, FormReader
 from app.kernel.bodies import decode_json, field_errors
-from app.kernel.errors import Invalid, ServiceError, UnsupportedMediaType
+from app.kernel.errors import Invalid, ServiceError, Unavailable, UnsupportedMediaType
 from app.kernel.http import held_key
 from app.kernel.uploads import (
+    PIECE,
     Body,
     Promise,
     Spool,
@@ -39,6 +41,7 @@ _GZIP_TYPES = ("application/gzip", "application/x-gzip")
 _DIGEST = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/]{43}=):\s*(?:,|$)")
 _RENEWAL_SECONDS = 15.0
 _UNLIMITED = 2**62
+_MOST_TAKEN = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,24 @@ def keeper() -> Any:
     """A function to call often: it holds the request's Idempotency-Key while that is needed."""
     held = held_key()
     return throttled(_RENEWAL_SECONDS, held.renew if held is not None else lambda: None)
+
+
+@contextmanager
+def answered_on_refusal(intake: Intake) -> Iterator[None]:
+    """Take the rest of a body that the block refuses, unless it is long.
+
+    A server closes a connection on which bytes still arrive, and the client, which is sending,
+    never sees the answer. This takes a place among the uploads: a client may stall here, too.
+    """
+    try:
+        yield
+    except ServiceError:
+        request.max_content_length = _UNLIMITED
+        with suppress(Unavailable, OSError, HTTPException), intake.slots.hold():
+            left = _MOST_TAKEN
+            while left > 0 and (piece := request.stream.read(PIECE)):
+                left -= len(piece)
+        raise
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from app.datasets.conversion import Target
 from app.datasets.lookup import NewDataset
 from app.datasets.receiving import (
     Received,
+    answered_on_refusal,
     checked,
     is_form,
     keeper,
@@ -79,15 +80,16 @@ def _create_dataset(query: dict[str, Any]) -> Any:
 def _make_version(query: dict[str, Any], dataset: str | None) -> Any:
     """Receive a file and make a version of it, now or later; without a name in a new dataset."""
     datasets, call = _datasets(), current_call()
-    if dataset is not None:
-        datasets.conversions.check(call, dataset)
     texts = _FORM_TEXTS if dataset is None else frozenset[str]()
-    with received(datasets.intake, query, texts) as sent:
-        target: Target = dataset if dataset is not None else _new_dataset(sent)
-        if prefers_async():
-            return datasets.backlog.enqueue(call, target, sent.upload)
-        keep = keeper()
-        return datasets.conversions.add(call, target, sent.upload, lambda _: keep())
+    with answered_on_refusal(datasets.intake):
+        if dataset is not None:
+            datasets.conversions.check(call, dataset)
+        with received(datasets.intake, query, texts) as sent:
+            target: Target = dataset if dataset is not None else _new_dataset(sent)
+            if prefers_async():
+                return datasets.backlog.enqueue(call, target, sent.upload)
+            keep = keeper()
+            return datasets.conversions.add(call, target, sent.upload, lambda _: keep())
 
 
 def _new_dataset(sent: Received) -> NewDataset:

@@ -11,8 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from app.datasets.ingest_request import escape
-from app.kernel.errors import FieldError, Invalid
+from app.kernel.errors import FieldError, Invalid, escape
 
 MOST_LISTED = 100
 _LONGEST_EXCERPT = 80

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from app.datasets.ingest_request import escape
-from app.kernel.errors import FieldError, Invalid
+from app.kernel.errors import FieldError, Invalid, escape
 
 LONGEST_NAME = 200
 _MOST_LISTED = 20

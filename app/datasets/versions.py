@@ -1,7 +1,9 @@
 """Reading versions: as resources, row by row, and whole."""
 
+import os
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,17 +18,19 @@ from app.datasets.lookup import (
     stored_rejects,
     stored_table,
 )
-from app.datasets.ports import Ingest, Rows
+from app.datasets.ports import Ingest, LocalFile, Rows
 from app.datasets.tables import Version
 from app.kernel.artifacts import ArtifactStore
 from app.kernel.auth import Call
+from app.kernel.errors import Unavailable
 from app.kernel.pagination import Listing, Page
 from app.kernel.signing import KeyRing
 from app.kernel.sql import Database
-from app.kernel.stored import Stored
+from app.kernel.stored import CHUNK, Stored
 
 ENDED = frozenset({SUCCEEDED, FAILED})
 _LOOK_SECONDS = 0.2
+_TRIES = 3
 
 VERSIONS = Listing(
     "DatasetVersions",
@@ -146,9 +150,37 @@ class Versions:
         """A range of a version's Parquet file; close it if it is not read out."""
         return self._store.stream(stored.key, start, end)
 
-    def export(self, stored: Stored, format_: str, *, spreadsheet: bool) -> Generator[bytes]:
-        """A version as ``csv`` or ``ndjson``; close it if it is not read out."""
-        return self._ingest.export(stored, format_, spreadsheet=spreadsheet)
+    def text(self, stored: Stored, format_: str, *, spreadsheet: bool) -> "OpenFile":
+        """A version as ``csv`` or ``ndjson``, ready to be read."""
+        for _ in range(_TRIES):
+            found = self._ingest.export(stored, format_, spreadsheet=spreadsheet)
+            # It may have given way to others since.
+            with suppress(FileNotFoundError):
+                return OpenFile(found)
+        raise Unavailable("Too many large tables are asked for at once", retry_after=5)
+
+
+class OpenFile:
+    """A file that can be read to its end even if it is deleted meanwhile; close it."""
+
+    def __init__(self, found: LocalFile) -> None:
+        self._handle = os.open(found.path, os.O_RDONLY | os.O_NOFOLLOW)
+        self.bytes, self.digest = found.bytes, found.digest
+
+    def pieces(self, start: int, end: int) -> Iterator[bytes]:
+        """The bytes from one offset up to, not including, another."""
+        while start < end:
+            piece = os.pread(self._handle, min(CHUNK, end - start), start)
+            if not piece:
+                return
+            start += len(piece)
+            yield piece
+
+    def close(self) -> None:
+        """Let go of the file; harmless when repeated."""
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
 
 
 def _page(version: Version, total: int, offset: int, found: Rows) -> VersionRows:

@@ -13,7 +13,7 @@ from flask import Request, g
 from marshmallow import RAISE, Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 
-from app.kernel.errors import FieldError, Invalid, Malformed, TooLarge, UnsupportedMediaType
+from app.kernel.errors import FieldError, Invalid, Malformed, TooLarge, UnsupportedMediaType, escape
 
 MOST_LEVELS = 100
 _MOST_LISTED = 100
@@ -119,11 +119,6 @@ def _text_faults(text: str, pointer: str) -> Iterator[FieldError]:
         yield FieldError(pointer, "invalid_text", "NUL can't be kept")
     if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
         yield FieldError(pointer, "invalid_text", "A lone surrogate is not text")
-
-
-def escape(part: str) -> str:
-    """One reference token of a JSON pointer (RFC 6901), without what can't be written."""
-    return part.replace("~", "~0").replace("/", "~1").encode("utf-8", "replace").decode()
 
 
 def field_errors(messages: Any, pointer: str = "") -> Iterator[FieldError]:

@@ -27,6 +27,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 
+def escape(part: str) -> str:
+    """One reference token of a JSON pointer (RFC 6901), without what can't be written."""
+    return part.replace("~", "~0").replace("/", "~1").encode("utf-8", "replace").decode()
+
+
 @dataclass(frozen=True)
 class FieldError:
     """One reason why one place of the request was refused.

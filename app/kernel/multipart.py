@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 
 from werkzeug.http import parse_options_header
 
-from app.kernel.bodies import escape
-from app.kernel.errors import FieldError, Invalid, Malformed, TooLarge
+from app.kernel.errors import FieldError, Invalid, Malformed, TooLarge, escape
 
 MOST_TEXT = 500_000
 MOST_PARTS = 100

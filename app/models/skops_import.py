@@ -112,11 +112,12 @@ def import_skops(
             "expanded_bytes": archive.expanded_bytes,
             "skops_version": str(archive.schema.get("_skops_version", ""))[:20] or None,
         },
-        "library_versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in LIBRARIES},
-        },
+        "library_versions": _library_versions(),
     }
+
+
+def _library_versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
 
 
 @contextmanager

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from app.kernel.bodies import escape
-from app.kernel.errors import FieldError, Invalid, TooLarge
+from app.kernel.errors import FieldError, Invalid, TooLarge, escape
 
 MOST_ERRORS = 100
 Columns = dict[str, list[Any]]

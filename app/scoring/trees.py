@@ -4,17 +4,21 @@ A ``TreeEnsemble`` of ai.onnx.ml 5 compares doubles with doubles, sends NaN wher
 and adds up the weights of the leaves that a row reaches.
 """
 
+import os
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from app.kernel.errors import Invalid
 from app.scoring.matrix import Dense, Matrix, dense
 from app.scoring.step import Step
+
+# At its import onnxruntime writes to the home folder and reports to its makers, unless told not to.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 INPUT: Final = "x"
 OUTPUT: Final = "y"

@@ -16,7 +16,7 @@ class FarStore(FolderStore):
 
     def local_path(self, key, digest, *, size=None):
         """There is none."""
-        return None
+        return
 
     def fetch(self, key, digest, destination, *, size=None):
         """A copy."""
@@ -33,7 +33,7 @@ def store(tmp_path):
 def test_a_store_of_this_host_is_read_in_place(tmp_path):
     store = FolderStore(tmp_path / "store")
     stored = store.put("default/datasets/x.parquet", b"abc")
-    with Copies(store, tmp_path / "copies").local(stored) as path:
+    with Copies(store, tmp_path / "copies").table(stored) as path:
         assert path.is_relative_to(tmp_path / "store")
 
 
@@ -42,7 +42,7 @@ def test_a_copy_is_fetched_once(tmp_path, store):
     stored = store.put("default/datasets/x.parquet", b"abc")
 
     def read():
-        with copies.local(stored) as path:
+        with copies.table(stored) as path:
             assert path.read_bytes() == b"abc"
 
     threads = [threading.Thread(target=read) for _ in range(8)]
@@ -58,12 +58,30 @@ def test_copies_that_nobody_uses_give_way(tmp_path, store):
     first, second, third = (
         store.put(f"default/datasets/{name}", name.encode() * 3) for name in ("a", "b", "c")
     )
-    with copies.local(first) as kept:
-        with copies.local(second) as path:
+    with copies.table(first) as kept:
+        with copies.table(second) as path:
             pass
-        with copies.local(third):
+        with copies.table(third):
             assert kept.exists()
             assert not path.exists()
+
+
+def test_a_file_that_was_made_is_found_again(tmp_path, store):
+    copies = Copies(store, tmp_path / "copies")
+    with copies.draft() as draft:
+        draft.write_bytes(b"a,b\n")
+        made = copies.keep("x.csv", draft, "sha-256:" + "0" * 64)
+    assert copies.kept("x.csv") == made
+    assert (made.path.read_bytes(), made.bytes) == (b"a,b\n", 4)
+    assert copies.kept("y.csv") is None
+
+
+def test_a_draft_that_is_given_up_leaves_nothing(tmp_path, store):
+    copies = Copies(store, tmp_path / "copies")
+    with pytest.raises(ZeroDivisionError), copies.draft() as draft:
+        draft.write_bytes(b"half")
+        raise ZeroDivisionError
+    assert list((tmp_path / "copies").iterdir()) == []
 
 
 def test_a_copy_that_is_not_what_was_stored_is_refused_each_time(tmp_path, store):
@@ -71,7 +89,7 @@ def test_a_copy_that_is_not_what_was_stored_is_refused_each_time(tmp_path, store
     stored = store.put("default/datasets/x.parquet", b"abc")
     wrong = Stored(stored.key, "sha-256:" + "0" * 64, stored.bytes)
     for _ in range(2):
-        with pytest.raises(ArtifactCorrupt), copies.local(wrong):
+        with pytest.raises(ArtifactCorrupt), copies.table(wrong):
             pass
 
 

@@ -58,7 +58,7 @@ def report_for_ever(arguments, report):
 
 
 def fail(arguments, report):
-    Path("/work/nobody's/secret folder/table.parquet").read_bytes()
+    Path("/srv/nobody's/secret folder/table.parquet").read_bytes()
 
 
 def refuse(arguments, report):

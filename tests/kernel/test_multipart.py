@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.datasets.multipart import FormReader
+from app.kernel.multipart import FormReader
 from app.kernel.errors import Invalid, Malformed, ServiceError, TooLarge
 
 BOUNDARY = "----frontier"
