@@ -15,10 +15,10 @@ from werkzeug.exceptions import HTTPException
 from app.datasets import schemas
 from app.datasets.ingest_request import FORMATS, ColumnRule, IngestRequest
 from app.datasets.uploads import Intake, Upload
-from app.kernel.multipart import Form, FormReader
 from app.kernel.bodies import decode_json, field_errors
 from app.kernel.errors import Invalid, ServiceError, Unavailable, UnsupportedMediaType
 from app.kernel.http import held_key
+from app.kernel.multipart import Form, FormReader
 from app.kernel.uploads import (
     PIECE,
     Body,
@@ -85,17 +85,23 @@ def answered_on_refusal(intake: Intake) -> Iterator[None]:
     """Take the rest of a body that the block refuses, unless it is long.
 
     A server closes a connection on which bytes still arrive, and the client, which is sending,
-    never sees the answer. This takes a place among the uploads: a client may stall here, too.
+    never sees the answer; one that says ``Expect: 100-continue`` waits for it. This takes a place
+    among the uploads: a client may stall here, too.
     """
     try:
         yield
     except ServiceError:
-        request.max_content_length = _UNLIMITED
-        with suppress(Unavailable, OSError, HTTPException), intake.slots.hold():
-            left = _MOST_TAKEN
-            while left > 0 and (piece := request.stream.read(PIECE)):
-                left -= len(piece)
+        if "Expect" not in request.headers:
+            with suppress(Unavailable, OSError, HTTPException), intake.slots.hold():
+                _take_rest()
         raise
+
+
+def _take_rest() -> None:
+    request.max_content_length = _UNLIMITED
+    left = _MOST_TAKEN
+    while left > 0 and (piece := request.stream.read(PIECE)):
+        left -= len(piece)
 
 
 @contextmanager

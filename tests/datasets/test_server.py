@@ -11,7 +11,6 @@ import socket
 import threading
 import time
 
-import httpx
 import pytest
 
 from tests.datasets.installation import CSV, content_digest
@@ -101,8 +100,17 @@ def test_a_body_in_tiny_chunks_is_taken(dataset):
     ],
 )
 def test_what_is_refused_is_told_before_the_body_comes(dataset, headers, status):
-    with dataset.connection(dataset.head_of_upload(*headers)) as connection:
+    head = dataset.head_of_upload(*headers, "Expect: 100-continue")
+    with dataset.connection(head) as connection:
         assert connection.recv(4096).startswith(f"HTTP/1.1 {status} ".encode())
+
+
+def test_who_sends_on_while_being_refused_sees_the_answer(dataset):
+    for _ in range(10):
+        refused = dataset.client.post(
+            VERSIONS, content=b"x" * 5_000_000, headers={"Content-Type": "text/plain"}
+        )
+        assert refused.status_code == 415
 
 
 @pytest.mark.parametrize(

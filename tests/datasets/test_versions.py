@@ -342,7 +342,7 @@ def test_versions_made_at_once_are_numbered_without_a_gap(installation):
 
 
 def test_a_stored_table_that_was_altered_is_never_shown(on_sqlite, client):
-    upload(client)
+    upload(client, "altered\n1\n")
     (key,) = on_sqlite.stored_keys()
     path = on_sqlite.settings.home / "models_store" / key
     content = bytearray(path.read_bytes())

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.kernel.multipart import FormReader
 from app.kernel.errors import Invalid, Malformed, ServiceError, TooLarge
+from app.kernel.multipart import FormReader
 
 BOUNDARY = "----frontier"
 TEXTS = frozenset({"name", "description", "columns"})
