@@ -24,7 +24,8 @@ from app.datasets.receiving import (
 from app.datasets.service import DATASETS, DatasetsService
 from app.datasets.versions import VERSIONS
 from app.kernel.auth import secured
-from app.kernel.errors import Invalid
+from app.kernel.bodies import JSON_TYPES
+from app.kernel.errors import Invalid, UnsupportedMediaType
 from app.kernel.http import Blueprint, current_call
 from app.kernel.work_http import known_etag, waiting_places
 
@@ -71,6 +72,9 @@ class Datasets(MethodView):
 def _create_dataset(query: dict[str, Any]) -> Any:
     if is_form():
         return _make_version(query, None)
+    if request.mimetype not in JSON_TYPES:
+        accepted = [JSON_TYPES[0], "multipart/form-data"]
+        raise UnsupportedMediaType("Send JSON, or a form", extra={"accepted": accepted})
     for name in request.args:
         raise Invalid.at(f"?{name}", "not_offered", "Without a file there is nothing to read")
     body = blp.ARGUMENTS_PARSER.parse(schemas.DatasetIn(), request, location="json")

@@ -78,9 +78,14 @@ def test_a_file_that_was_made_is_found_again(tmp_path, store):
 
 def test_a_draft_that_is_given_up_leaves_nothing(tmp_path, store):
     copies = Copies(store, tmp_path / "copies")
-    with pytest.raises(ZeroDivisionError), copies.draft() as draft:
-        draft.write_bytes(b"half")
-        raise ZeroDivisionError
+
+    def give_up():
+        with copies.draft() as draft:
+            draft.write_bytes(b"half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        give_up()
     assert list((tmp_path / "copies").iterdir()) == []
 
 
