@@ -21,7 +21,7 @@ FALSE_WORDS = ("false", "f", "no", "n", "off", "0")
 _SHORT_INTEGER = "-?(0|[1-9][0-9]{0,17})"
 _INTEGER = "[+-]?[0-9]+"
 _NUMBER = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
-_SHORT_FRACTION = r"-?(0|[1-9][0-9]{0,15})\.[0-9]{1,20}"
+_SHORT_FRACTION = r"-?[1-9][0-9]{0,15}\.[0-9]{1,20}|-?0\.[0-9]{0,20}[1-9]"
 _CODE = "[+-]?0[0-9].*"
 _INFINITY = "[+-]?[iI][nN][fF]([iI][nN][iI][tT][yY])?"
 _PADDED = r"(?s)[ \t].*|.*[ \t]"
@@ -55,6 +55,7 @@ class Seen(IntFlag):
     PADDED = 8192
     OTHER = 16384
     BAD = 32768  # not of the type that the client demands
+    ZERO = 65536  # a float that is zero, perhaps a negative one
 
 
 def matches(sql: str, pattern: str) -> str:
@@ -137,7 +138,8 @@ def _seen_numeral(column: SourceColumn) -> str:
 
 def _seen_double(double: str) -> str:
     return (
-        f"CASE WHEN isinf({double}) THEN {Seen.INFINITE.value} WHEN {_integral(double)}"
+        f"CASE WHEN {double} = 0 THEN {(Seen.INTEGRAL | Seen.ZERO).value}"
+        f" WHEN isinf({double}) THEN {Seen.INFINITE.value} WHEN {_integral(double)}"
         f" THEN {Seen.INTEGRAL.value} ELSE {Seen.FRACTION.value} END"
     )
 
@@ -151,10 +153,15 @@ def with_comma(pattern: str, column: SourceColumn) -> str:
     return pattern.replace(r"\.", ",") if column.decimal == "," else pattern
 
 
+def _signless(double: str) -> str:
+    """The same number, but a negative zero becomes zero: they must not make two digests."""
+    return f"({double} + 0.0)"
+
+
 def parsed_double(sql: str, column: SourceColumn) -> str:
-    """A text that is known to be a number, as a float; no negative zero."""
+    """A text that is known to be a number, as a float."""
     text = f"replace({sql}, ',', '.')" if column.decimal == "," else sql
-    return f"(CAST({text} AS DOUBLE) + 0.0)"
+    return f"CAST({text} AS DOUBLE)"
 
 
 def parsed_datetime(sql: str) -> str:
@@ -175,7 +182,7 @@ def inferred_value(column: SourceColumn, type_: str, flags: Seen) -> str:
         # Numbers become strings only where there are none.
         return "CAST(NULL AS VARCHAR)" if column.kind in _NATIVE else value
     if column.kind is Kind.NUMBER:
-        double = f"CASE WHEN NOT isnan({value}) THEN {value} + 0.0 END"
+        double = f"CASE WHEN NOT isnan({value}) THEN {_signless(value)} END"
         return f"CAST({double} AS BIGINT)" if type_ == "integer" else double
     if column.kind in _NATIVE:
         return value
@@ -184,7 +191,8 @@ def inferred_value(column: SourceColumn, type_: str, flags: Seen) -> str:
     elif type_ == "datetime":
         typed = parsed_datetime(value)
     elif type_ == "number":
-        typed = parsed_double(value, column)
+        double = parsed_double(value, column)
+        typed = _signless(double) if flags & Seen.ZERO else double
     elif flags & Seen.INTEGRAL:
         double = parsed_double(value, column)
         typed = (
@@ -219,7 +227,7 @@ def _demanded(text: str, column: SourceColumn, rule: ColumnRule) -> str:
         word = f"lower({text})"
         return f"CASE WHEN {word} IN {true} THEN true WHEN {word} IN {false} THEN false END"
     if rule.forced == "number":
-        return f"CASE WHEN {number} AND isfinite({double}) THEN {double} END"
+        return f"CASE WHEN {number} AND isfinite({double}) THEN {_signless(double)} END"
     if rule.forced == "integer":
         return (
             f"CASE WHEN {matches(text, _INTEGER)} THEN TRY_CAST({text} AS BIGINT)"
