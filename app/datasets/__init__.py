@@ -9,9 +9,9 @@ Events: ``dataset.created``, ``dataset.updated``, ``dataset.deleted``, ``dataset
 In the store: ``<project>/datasets/<id>.parquet`` and ``.rejects``; ``<project>/uploads/<id>`` while
 an upload waits.
 
-A body is streamed to a work folder, counted and digested (receiving, multipart, uploads); the
-ingest process turns it into checked Parquet with a profile (process_client asks, process answers,
-ingest does); one transaction makes the version (conversion), or a job does so later (backlog,
-workers). versions reads, removal deletes what nobody holds or refers to, leftovers sweeps what
-killed processes left. The process that serves the API never opens a table itself.
+A body is streamed to a work folder, counted and digested (receiving, uploads); the ingest process
+turns it into checked Parquet with a profile (process_client asks, process answers, ingest does);
+one transaction makes the version (conversion), or a job does so later (backlog, workers). versions
+and content read, removal deletes what nobody holds or refers to, leftovers sweeps what killed
+processes left. The process that serves the API never opens a table itself.
 """

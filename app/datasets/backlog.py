@@ -71,7 +71,7 @@ class Backlog:
         """Keep the upload, and make the version later; raises TooManyRequests."""
         self._conversions.check(call, target)
         key = f"{call.project}/uploads/{new_id()}"
-        with undone_on_failure(self._store, key):
+        with undone_on_failure(self._store, key) as undo:
             self._store.put(key, upload.path)
             with self._changes.begin(call) as change:
                 if self._jobs.waiting(change.session, KIND, call.project) >= self._most_queued:
@@ -84,6 +84,7 @@ class Backlog:
                 change.record("dataset.version.queued", version.subject, told_of(version))
                 result = Filling(dataset, version) if is_new(target) else Accepted(version)
                 change.answer(result)
+                undo.committing = True
         return result
 
     def run(self, job: Job) -> None:
@@ -158,6 +159,7 @@ class Backlog:
             dataset, row = _lock(change, version)
             complete(change, dataset, row, made)
             job.complete(change.session)
+            made.undo.committing = True
 
     def _forget_upload(self, version: Version) -> None:
         if version.upload_key is not None:

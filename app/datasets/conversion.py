@@ -26,7 +26,7 @@ from app.datasets.uploads import Upload
 from app.kernel.artifacts import ArtifactStore
 from app.kernel.auth import Call
 from app.kernel.changes import Accepted, Change, Changes, Created, Result
-from app.kernel.errors import ServiceError, Unavailable
+from app.kernel.errors import ServiceError
 from app.kernel.sql import Database, new_id, utc_now
 from app.kernel.stored import Stored
 
@@ -40,6 +40,7 @@ class Made:
     converted: Converted
     parquet: Stored
     rejects: Stored | None
+    undo: "Undo"
 
 
 class Filled(Created):
@@ -89,6 +90,7 @@ class Conversions:
             complete(change, dataset, version, made)
             result = Filled(dataset, version) if is_new(target) else Created(version)
             change.answer(result)
+            made.undo.committing = True
         return result
 
     @contextmanager
@@ -97,11 +99,12 @@ class Conversions:
         converted = self._ingest.convert(upload, beat)
         name = f"{project}/datasets/{new_id()}"
         table, rejects = f"{name}.parquet", f"{name}.rejects"
-        with undone_on_failure(self._store, table, rejects):
+        with undone_on_failure(self._store, table, rejects) as undo:
             yield Made(
                 converted,
                 self._store.put(table, converted.parquet),
                 self._store.put(rejects, converted.rejects) if converted.rejects else None,
+                undo,
             )
 
 
@@ -110,21 +113,28 @@ def is_new(target: Target) -> bool:
     return isinstance(target, NewDataset)
 
 
-@contextmanager
-def undone_on_failure(store: ArtifactStore, *keys: str) -> Iterator[None]:
-    """Delete the keys when the block raises.
+@dataclass
+class Undo:
+    """What was put into the store for a row. ``committing``: the row may be there from now on."""
 
-    Not after Unavailable: the commit may have come through all the same, and ``leftovers`` will
-    know later.
+    keys: tuple[str, ...]
+    committing: bool = False
+
+
+@contextmanager
+def undone_on_failure(store: ArtifactStore, *keys: str) -> Iterator[Undo]:
+    """Delete the keys when the block raises, unless it was already committing.
+
+    A commit that fails may have come through all the same; ``leftovers`` will know later.
     """
+    undo = Undo(keys)
     try:
-        yield
-    except Unavailable:
-        raise
+        yield undo
     except BaseException:
-        for key in keys:
-            with suppress(ServiceError):
-                store.delete(key)
+        if not undo.committing:
+            for key in keys:
+                with suppress(ServiceError):
+                    store.delete(key)
         raise
 
 

@@ -26,7 +26,7 @@ from app.datasets.table_engine import TableEngine, select
 from app.datasets.table_source import Kind, SourceColumn, TableSource
 from app.kernel.errors import ServiceError
 
-_AT_ONCE = 64  # columns per query: expressions take memory outside of the engine's limit
+_AT_ONCE = 128  # columns per query: expressions take memory outside of the engine's limit
 _SAMPLE_ROWS = 10_000
 _NOTHING = Seen(0)
 _WHOLE = Seen.INTEGER | Seen.INTEGRAL

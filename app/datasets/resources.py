@@ -59,6 +59,8 @@ class Datasets(MethodView):
     @blp.arguments(schemas.UploadHeaders, location="headers")
     @blp.response(201, schemas.DatasetMade)
     @blp.alt_response(202, schema=schemas.DatasetMade, success=True)
+    @blp.alt_response(411, "LengthRequired")
+    @blp.alt_response(429, "TooManyRequests")
     def post(self, query: dict[str, Any], _headers: dict[str, Any]) -> Any:
         """Create a dataset
 
@@ -151,6 +153,8 @@ class DatasetVersions(MethodView):
     @blp.arguments(schemas.UploadHeaders, location="headers")
     @blp.response(201, schemas.VersionOut)
     @blp.alt_response(202, schema=schemas.VersionOut, success=True)
+    @blp.alt_response(411, "LengthRequired")
+    @blp.alt_response(429, "TooManyRequests")
     def post(self, query: dict[str, Any], _headers: dict[str, Any], dataset: str) -> Any:
         """Upload a table as the next version
 

@@ -105,6 +105,7 @@ def open_tables(
     with duckdb.connect(config=settings) as connection:
         for setting in (
             "TimeZone = 'UTC'",
+            "parquet_metadata_cache = true",
             "allowed_configs = ['threads']",
             f"allowed_paths = [{', '.join(map(literal, map(str, files)))}]",
             f"allowed_directories = [{literal(str(work))}]",

@@ -103,10 +103,11 @@ class BatchPredictionEvents(MethodView):
     @blp.response(200, WorkEventList)
     def get(self, arguments: dict[str, Any], batch: str) -> Any:
         """List a batch prediction's events, or follow them as a stream"""
-        call = current_call()
+        # A stream outlives the request's context: what it needs is looked up here.
+        call, batches = current_call(), _batches()
         return events_answer(
-            lambda after: _batches().events(batch, after),
-            lambda: _batches().get(call, batch),
+            lambda after: batches.events(batch, after),
+            lambda: batches.get(call, batch),
             arguments["after"],
         )
 

@@ -151,10 +151,11 @@ class TrainingRunEvents(MethodView):
         With `Accept: text/event-stream` the events come as they happen, until the run has ended
         or a minute is over; a client resumes by `Last-Event-ID`.
         """
-        call = current_call()
+        # A stream outlives the request's context: what it needs is looked up here.
+        call, runs = current_call(), _runs()
         return events_answer(
-            lambda after: _runs().events(run, after),
-            lambda: _runs().get(call, run),
+            lambda after: runs.events(run, after),
+            lambda: runs.get(call, run),
             arguments["after"],
         )
 

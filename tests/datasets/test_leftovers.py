@@ -3,6 +3,9 @@
 import os
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from app.datasets import conversion
 from app.kernel.errors import Unavailable
@@ -43,7 +46,27 @@ def test_work_folders_are_swept_once_they_are_old(installation):
     assert [path.name for path in installation.work_folders()] == ["new"]
 
 
-def test_a_commit_of_unknown_outcome_keeps_the_bytes_for_later(installation, monkeypatch):
+@pytest.fixture
+def broken_commit():
+    """The next commit is broken off: nobody can tell whether it came through."""
+
+    def break_off(_session):
+        raise OperationalError("COMMIT", {}, Exception("server closed the connection"))
+
+    event.listen(Session, "before_commit", break_off, once=True)
+
+
+def test_after_a_commit_of_unknown_outcome_the_bytes_stay_for_the_sweep(installation, request):
+    client = installation.client()
+    make_dataset(client)
+    request.getfixturevalue("broken_commit")
+    assert upload(client).status_code == 503
+    assert client.get("/api/v1/datasets/penguins/versions").json["items"] == []
+    assert installation.service.leftovers.sweep(older_than=0).stored == 1
+    assert installation.stored_keys() == []
+
+
+def test_a_failure_before_the_commit_leaves_no_bytes(installation, monkeypatch):
     def lost(*_):
         raise Unavailable("The database connection was lost")
 
@@ -51,6 +74,4 @@ def test_a_commit_of_unknown_outcome_keeps_the_bytes_for_later(installation, mon
     make_dataset(client)
     monkeypatch.setattr(conversion, "complete", lost)
     assert upload(client).status_code == 503
-    assert client.get("/api/v1/datasets/penguins/versions").json["items"] == []
-    assert installation.service.leftovers.sweep(older_than=0).stored == 1
     assert installation.stored_keys() == []

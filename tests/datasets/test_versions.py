@@ -334,8 +334,12 @@ def test_a_long_upload_keeps_its_key(installation, monkeypatch):
     client = installation.client()
     make_dataset(client)
     renewed = []
+
+    def renew(held):
+        renewed.append(held)
+
     monkeypatch.setattr(receiving, "_RENEWAL_SECONDS", 0)
-    monkeypatch.setattr(HeldKey, "renew", lambda held: renewed.append(held))
+    monkeypatch.setattr(HeldKey, "renew", renew)
     upload(client, Idempotency_Key="once", Content_Digest=content_digest(CSV))
     assert len(renewed) >= 2
 
