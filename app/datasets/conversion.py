@@ -150,6 +150,9 @@ def open_target(change: Change, target: Target) -> Dataset:
 def number_version(change: Change, dataset: Dataset, upload: Upload) -> Version:
     """The next version of a locked dataset, queued."""
     dataset.last_number += 1
+    reading = upload.request.as_json()
+    # The file will lie elsewhere when it is read again.
+    del reading["source"]
     version = Version(
         project=dataset.project,
         dataset_id=dataset.id,
@@ -161,7 +164,7 @@ def number_version(change: Change, dataset: Dataset, upload: Upload) -> Version:
         filename=upload.filename,
         source_digest=upload.digest,
         source_bytes=upload.bytes,
-        reading=upload.request.as_json(),
+        reading=reading,
         created_by=change.call.key_id,
         request_id=change.call.request_id,
         created_at=utc_now(),

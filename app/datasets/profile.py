@@ -18,7 +18,7 @@ MOST_EXACT_ROWS = 1_000_000
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 MOST_TOP_VALUES = 10
 MOST_BINS = 20
-_LONGEST_TEXT = 200
+_LONGEST_TEXT, _LONG_BYTES = 200, 1000
 _QUANTILE_CELLS = 2_000_000  # all of a query's values are held in memory
 _SPREAD, _SPREAD_END = 2_654_435_761, 1 << 32
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -50,7 +50,10 @@ class _Column:
         self.table = table
         self.column = column
         self.value = f"epoch_us({column.cell})" if column.type == "datetime" else column.cell
-        missing, distinct, least, most, top = table.engine.row(_counting(table, self.value))
+        key = self.value
+        if column.type == "string":
+            key, self.value = _text_key(table, column.cell)
+        missing, distinct, least, most, top = table.engine.row(_counting(table, key, self.value))
         self.profile: Profile = {
             "name": column.name,
             "type": column.type,
@@ -162,15 +165,27 @@ def _shortened(text: str) -> str:
 _SHOWN: dict[str, Callable[[Any], str]] = {"datetime": _stamp, "string": _shortened}
 
 
-def _counting(table: StoredTable, value: str) -> str:
+def _text_key(table: StoredTable, cell: str) -> tuple[str, str]:
+    """SQL of what tells strings apart, and of what is shown of them.
+
+    Long ones are told apart by their MD5: a table of them would not fit into memory.
+    """
+    (longest,) = table.engine.row(select([f"max(strlen({cell}))"], table.relation))
+    if (longest or 0) <= _LONG_BYTES:
+        return cell, cell
+    return f"md5({cell})", f"left({cell}, {_LONGEST_TEXT + 1})"
+
+
+def _counting(table: StoredTable, key: str, value: str) -> str:
     """SQL of: missing, distinct, least, most, and the most frequent values."""
-    groups = f"{select([f'{value} AS value', 'count(*) AS count'], table.relation)} GROUP BY value"
-    by_rank = "count DESC, value"
-    top = f"(FROM groups WHERE value IS NOT NULL ORDER BY {by_rank} LIMIT {MOST_TOP_VALUES})"
+    grouped = [f"{key} AS key", f"any_value({value}) AS value", "count(*) AS count"]
+    groups = f"{select(grouped, table.relation)} GROUP BY key"
+    by_rank = "count DESC, value, key"
+    top = f"(FROM groups WHERE key IS NOT NULL ORDER BY {by_rank} LIMIT {MOST_TOP_VALUES})"
     listed = select([f"list({{value: value, count: count}} ORDER BY {by_rank})"], top)
     told = [
-        "coalesce(sum(count) FILTER (value IS NULL), 0)::BIGINT",
-        "count(value)",
+        "coalesce(sum(count) FILTER (key IS NULL), 0)::BIGINT",
+        "count(key)",
         "min(value)",
         "max(value)",
         f"({listed})",

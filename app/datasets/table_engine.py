@@ -17,7 +17,7 @@ from app.kernel.errors import StorageFull, TooLarge
 Beat = Callable[[], None]
 Result = TypeVar("Result")
 _BEAT_SECONDS = 1.0
-_STREAMED_ROWS = 2048
+_STREAMED_ROWS, _STREAMED_BYTES = 4096, 1 << 21
 
 
 class TableEngine:
@@ -45,10 +45,18 @@ class TableEngine:
         return found
 
     def stream(self, sql: str) -> Iterator[list[tuple[Any, ...]]]:
-        """The rows of a query in their order, in pieces, without holding them all."""
+        """The rows of a query in their order, in pieces, without holding them all.
+
+        Large rows come in short pieces.
+        """
         self._run(lambda: self._connection.execute(sql))
-        while rows := self._run(lambda: self._connection.fetchmany(_STREAMED_ROWS)):
+        count = 1
+        while rows := self._run(lambda: self._connection.fetchmany(count)):
             yield rows
+            size = sum(len(value) for row in rows for value in row if isinstance(value, str))
+            count = max(
+                1, min(_STREAMED_ROWS, 2 * count, _STREAMED_BYTES * len(rows) // (size + 1))
+            )
 
     def use_threads(self, threads: int) -> None:
         """Let queries use so many threads from now on."""

@@ -48,7 +48,8 @@ def json_body(request: Request) -> bytes:
     return cast("bytes", g.body)
 
 
-def _has_no_body(request: Request) -> bool:
+def has_no_body(request: Request) -> bool:
+    """Whether the request comes without a body, not even an empty one of some type."""
     return not (
         request.content_type or request.content_length or "Transfer-Encoding" in request.headers
     )
@@ -145,7 +146,7 @@ class StrictParser(FlaskParser):
 
     def load_json(self, req: Request, schema: Schema) -> Any:
         """The strictly decoded body; raises UnsupportedMediaType for another content type."""
-        if getattr(schema, "body_optional", False) and _has_no_body(req):
+        if getattr(schema, "body_optional", False) and has_no_body(req):
             g.body = b""
             return {}
         if req.mimetype not in JSON_TYPES:

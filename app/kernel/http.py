@@ -23,7 +23,7 @@ from marshmallow import Schema
 
 from app.kernel import errors
 from app.kernel.auth import Access, Call
-from app.kernel.bodies import JSON_TYPES, StrictParser, json_body
+from app.kernel.bodies import JSON_TYPES, StrictParser, has_no_body, json_body
 from app.kernel.changes import Result
 from app.kernel.errors import FieldError, Invalid
 from app.kernel.fields import example_of
@@ -194,7 +194,7 @@ def held_key() -> HeldKey | None:
 def _fingerprint() -> str:
     """Method, path, query and body; of an upload its Content-Digest stands for the body."""
     query = sorted(request.args.items(multi=True))
-    if request.mimetype in JSON_TYPES or "body" in g:
+    if request.mimetype in JSON_TYPES or "body" in g or has_no_body(request):
         body = json_body(request)
     else:
         digest = request.headers.get("Content-Digest")

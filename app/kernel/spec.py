@@ -139,6 +139,13 @@ class SpecConverter(OpenAPIConverter):
                     told["exclusiveMaximum"] = told.pop("maximum")
         return told
 
+    def field2length(self, field: Any, **kwargs: Any) -> dict[str, Any]:
+        """The bounds of a field's length, and of the keys of one with free keys."""
+        told: dict[str, Any] = super().field2length(field, **kwargs)
+        key = getattr(field, "key_field", None)
+        bounds = self.field2length(key) if key is not None else {}
+        return {**told, "propertyNames": bounds} if bounds else told
+
     def _field2parameter(self, field: Any, *, name: str, location: str) -> dict[str, Any]:
         """A parameter: a query string can't say null, whatever the field's default is."""
         told: dict[str, Any] = super()._field2parameter(field, name=name, location=location)

@@ -69,7 +69,7 @@ _IF_MATCH = {
 _ONLY_NEW = {
     "in": "header",
     "name": "If-None-Match",
-    "schema": {"type": "string", "enum": ["*"]},
+    "schema": {"type": "string"},
     "description": "`*`: only if there is no such alias yet; else 412.",
 }
 

@@ -87,6 +87,23 @@ def test_an_expanded_body_over_the_limit_is_too_large(tmp_path):
     installation.close()
 
 
+@pytest.mark.parametrize(
+    ("limit", "body"),
+    [
+        ({"max_columns": 3}, "a,b,c,d\n1,2,3,4\n"),
+        ({"max_columns": 1000}, ",".join(f"c{n}" for n in range(1_000_000)) + "\n"),
+        ({"max_line": 1000}, "a\n" + "x" * 1001 + "\n"),
+    ],
+)
+def test_a_table_over_a_limit_is_refused(tmp_path, limit, body):
+    installation = Installation(tmp_path, **limit)
+    client = installation.client()
+    make_dataset(client)
+    assert upload(client, body).status_code in (413, 422)
+    assert installation.stored_keys() == []
+    installation.close()
+
+
 @pytest.mark.parametrize("content_type", ["text/plain", "application/xml", "image/png", ""])
 def test_a_type_that_is_no_table_is_not_supported(refusing, content_type):
     problem = assert_problem(upload(refusing, content_type=content_type), 415)

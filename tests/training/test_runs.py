@@ -184,3 +184,15 @@ def test_the_catalogue_is_listed_and_described(sqlite_running):
     listed = client.get("/api/v1/estimators?task=clustering").json["items"]
     assert "KMeans" in [entry["name"] for entry in listed]
     assert_problem(client.get("/api/v1/estimators/os.system"), 404)
+
+
+def test_a_cancel_without_a_body_takes_an_idempotency_key(sqlite_running):
+    """The fingerprint of a request without a body once asked for the digest of an upload."""
+    path = sqlite_running.submit().headers["Location"]
+
+    answers = [
+        sqlite_running.client().post(f"{path}/cancel", headers={"Idempotency-Key": "c"})
+        for _ in range(2)
+    ]
+
+    assert [answer.status_code for answer in answers] == [202, 202]
