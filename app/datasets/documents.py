@@ -65,12 +65,12 @@ CONTENT_RESPONSES: dict[str, Any] = {
         "content": {
             "text/csv": {"schema": {"type": "string"}, "example": _CSV},
             "application/x-ndjson": {"schema": {"type": "string"}, "example": _NDJSON},
-            "application/vnd.apache.parquet": {"schema": _BINARY},
+            "application/vnd.apache.parquet": {"schema": _BINARY, "example": "PAR1.."},
         },
     },
     "206": {
         "description": "A part of the Parquet file",
-        "content": {"application/vnd.apache.parquet": {"schema": _BINARY}},
+        "content": {"application/vnd.apache.parquet": {"schema": _BINARY, "example": "PAR1.."}},
     },
     "304": {"description": "It is what the client has"},
     "406": {"$ref": "#/components/responses/NotAcceptable"},

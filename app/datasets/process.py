@@ -8,7 +8,7 @@ the memory of two conversions at most.
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -23,7 +23,7 @@ from app.datasets.ingest_request import IngestRequest
 from app.kernel.artifacts import open_store
 from app.kernel.errors import Unavailable
 from app.kernel.local_rpc import Handler
-from app.kernel.stored import ArtifactCorrupt, Digest, Stored, disk_errors
+from app.kernel.stored import Digest, Stored, disk_errors
 
 _SMALL_BYTES = 8 << 20
 _BEAT_SECONDS = 1.0
@@ -182,14 +182,9 @@ class Tables:
                         beat = time.monotonic()
             return self._copies.keep(name, draft, str(digest))
 
-    @contextmanager
-    def _table(self, question: dict[str, Any]) -> Iterator[Path]:
+    def _table(self, question: dict[str, Any]) -> AbstractContextManager[Path]:
         stored = Stored(question["key"], question["digest"], question["bytes"])
-        try:
-            with self._copies.table(stored) as path:
-                yield path
-        except ArtifactCorrupt as error:
-            raise Unavailable(error.detail) from error
+        return self._copies.table(stored)
 
 
 def _message(kind: str, value: dict[str, Any]) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any, cast
 from flask import Response, current_app, jsonify, request
 from flask.views import MethodView
 
-from app.datasets import documents, schemas
+from app.datasets import documents, peer_schemas, schemas
 from app.datasets.content import content_answer
 from app.datasets.conversion import Target
 from app.datasets.lookup import NewDataset
@@ -27,7 +27,7 @@ from app.kernel.auth import secured
 from app.kernel.bodies import JSON_TYPES
 from app.kernel.errors import Invalid, UnsupportedMediaType
 from app.kernel.http import Blueprint, current_call
-from app.kernel.work_http import known_etag, waiting_places
+from app.kernel.work_http import WaitQuery, known_etag, waiting_places
 
 blp = Blueprint(
     "datasets", __name__, description="Tables: named, versioned, immutable, with a profile."
@@ -176,7 +176,7 @@ class DatasetVersion(MethodView):
     """One version."""
 
     @secured("datasets:read")
-    @blp.arguments(schemas.VersionQuery, location="query")
+    @blp.arguments(WaitQuery, location="query")
     @blp.response(200, schemas.VersionOut)
     def get(self, arguments: dict[str, Any], dataset: str, version: int) -> Any:
         """Get a version with its profile"""
@@ -278,8 +278,8 @@ class DatasetHold(MethodView):
     """A hold on a version."""
 
     @secured("datasets:hold")
-    @blp.arguments(schemas.HoldIn, example=_HOLD)
-    @blp.response(201, schemas.HoldOut)
+    @blp.arguments(peer_schemas.HoldIn, example=_HOLD)
+    @blp.response(201, peer_schemas.HoldOut)
     def post(self, body: dict[str, Any], dataset: str) -> Any:
         """Keep a version from deletion for a while (other services only)
 

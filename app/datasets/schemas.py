@@ -1,19 +1,21 @@
-"""Datasets, versions, rows and holds over the wire."""
+"""Datasets, versions and rows over the wire."""
+
+from typing import ClassVar
 
 from marshmallow import fields
 from marshmallow.validate import Length, OneOf, Range
 
+from app.datasets import examples
 from app.datasets.ingest_request import DELIMITERS, FORMATS, TYPES
 from app.kernel.fields import (
     Input,
-    Integer,
     Name,
     Output,
     QueryInteger,
     Tags,
     UtcTime,
 )
-from app.kernel.work_http import Progress, WaitQuery
+from app.kernel.work_http import Progress
 
 STATES = ("queued", "running", "succeeded", "failed")
 MOST_ROWS = 10_000
@@ -40,6 +42,8 @@ class DatasetPatch(Input):
 
 class DatasetOut(Output):
     """A name under which versions of a table are kept."""
+
+    EXAMPLE: ClassVar = examples.DATASET
 
     name = fields.String(required=True)
     description = fields.String(required=True)
@@ -199,6 +203,8 @@ class VersionError(Output):
 class VersionSummary(Output):
     """A version without its profile."""
 
+    EXAMPLE: ClassVar = examples.SUMMARY
+
     dataset = fields.String(required=True)
     version = fields.Integer(required=True)
     state = fields.String(
@@ -233,11 +239,15 @@ class VersionSummary(Output):
 class DatasetMade(DatasetOut):
     """A dataset just made and, where a file came with it, its first version."""
 
+    EXAMPLE: ClassVar = examples.MADE
+
     version = fields.Nested(VersionSummary, required=True, allow_none=True)
 
 
 class VersionOut(VersionSummary):
     """One table, once and for all."""
+
+    EXAMPLE: ClassVar = examples.VERSION
 
     columns = fields.List(fields.Nested(Column), required=True, allow_none=True)
     warnings = fields.List(fields.Nested(TableWarning), required=True)
@@ -250,15 +260,16 @@ class VersionList(Output):
     next_page_token = fields.String(required=True, allow_none=True)
 
 
-class VersionQuery(WaitQuery):
-    """How long to wait for a version."""
-
-
-class RowsQuery(Input):
-    """Which rows, and what of them."""
+class PlaceQuery(Input):
+    """Which rows."""
 
     offset = QueryInteger(load_default=0, validate=Range(0, 2**62))
     limit = QueryInteger(load_default=100, validate=Range(1, MOST_ROWS))
+
+
+class RowsQuery(PlaceQuery):
+    """Which rows, and what of them."""
+
     columns = fields.String(
         validate=Length(min=1, max=100_000),
         metadata=_described(
@@ -267,15 +278,10 @@ class RowsQuery(Input):
     )
 
 
-class PlaceQuery(Input):
-    """Which rows."""
-
-    offset = QueryInteger(load_default=0, validate=Range(0, 2**62))
-    limit = QueryInteger(load_default=100, validate=Range(1, MOST_ROWS))
-
-
 class RowList(Output):
     """Some rows in their order."""
+
+    EXAMPLE: ClassVar = examples.ROWS
 
     dataset = fields.String(required=True)
     version = fields.Integer(required=True)
@@ -301,6 +307,8 @@ class Reject(Output):
 
 class RejectList(Output):
     """Some of the rows that were left out, in their order."""
+
+    EXAMPLE: ClassVar = examples.REJECTS
 
     dataset = fields.String(required=True)
     version = fields.Integer(required=True)
@@ -349,40 +357,10 @@ class ReferenceOut(Output):
 class RemovalPlan(Output):
     """What a deletion would do."""
 
+    EXAMPLE: ClassVar = examples.PLAN
+
     dataset = fields.String(required=True)
     versions = fields.List(fields.Integer(), required=True)
     bytes = fields.Integer(required=True)
     allowed = fields.Boolean(required=True)
     referrers = fields.List(fields.Nested(ReferenceOut), required=True)
-
-
-class HoldIn(Input):
-    """A version to keep for a while."""
-
-    version = Integer(
-        load_default=None,
-        allow_none=True,
-        validate=Range(1, 999_999_999),
-        metadata=_described("Null: the newest one that is ready."),
-    )
-    holder = fields.String(required=True, validate=Length(min=1, max=200))
-    seconds = Integer(required=True, validate=Range(1, 3600))
-
-
-class Storage(Output):
-    """Where bytes lie, and what they must be."""
-
-    key = fields.String(required=True)
-    digest = fields.String(required=True)
-    bytes = fields.Integer(required=True)
-
-
-class HoldOut(Output):
-    """What the holder may rely on."""
-
-    dataset = fields.String(required=True)
-    version = fields.Integer(required=True)
-    digest = fields.String(required=True)
-    rows = fields.Integer(required=True)
-    columns = fields.List(fields.Nested(Column), required=True)
-    storage = fields.Nested(Storage, required=True)

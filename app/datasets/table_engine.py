@@ -7,6 +7,7 @@ offset without a word.
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,7 +52,7 @@ class TableEngine:
         """
         self._run(lambda: self._connection.execute(sql))
         count = 1
-        while rows := self._run(lambda: self._connection.fetchmany(count)):
+        while rows := self._run(partial(self._connection.fetchmany, count)):
             yield rows
             size = sum(len(value) for row in rows for value in row if isinstance(value, str))
             count = max(

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from app.datasets.ingest_request import IngestRequest
 from app.kernel.errors import Invalid
 from tests.datasets.tables import Tables, ndjson, zipped
 
@@ -118,6 +120,22 @@ def test_progress_is_told_and_what_it_raises_ends_the_ingest(tables):
     with pytest.raises(KeyboardInterrupt):
         tables.ingest(CSV, progress=cancel)
     assert tables.left().count("table.parquet") == 1
+
+
+def test_several_threads_ingest_at_once(tables):
+    """The ingest process runs each in a thread of its own."""
+    texts = [f"a,b\n{number},x\n" * 1 + f"{number},y\n" * 20_000 for number in range(4)]
+    sources = []
+    for number, text in enumerate(texts):
+        (tables.folder / f"t{number}").mkdir()
+        sources.append(tables.folder / f"t{number}" / "source")
+        sources[-1].write_text(text)
+    with ThreadPoolExecutor(4) as pool:
+        made = list(
+            pool.map(lambda path: tables.ingest_request(IngestRequest(path, "csv")), sources)
+        )
+    alone = [tables.ingest(text).result for text in texts]
+    assert [table.result for table in made] == alone
 
 
 @pytest.mark.parametrize(

@@ -120,12 +120,21 @@ def test_ties_among_the_most_frequent_values_go_by_value(tables):
     assert [top["value"] for top in told["top_values"]] == values[:10]
 
 
-def test_long_strings_are_cut_in_the_profile_only(tables):
-    text = "ü" * 1000
+@pytest.mark.parametrize("length", [201, 5000])
+def test_long_strings_are_cut_in_the_profile_only(tables, length):
+    text = "ü" * length
     table = tables.ingest(f"x,y\n{text},1\n")
     told = table.profile("x")
     assert told["min"] == told["max"] == told["top_values"][0]["value"] == "ü" * 200 + "…"
     assert table.rows[0]["x"] == text
+
+
+def test_long_strings_are_counted_by_all_of_their_text(tables):
+    start = "x" * 3000
+    table = tables.ingest(f"x,y\n{start}a,1\n{start}b,1\n{start}b,1\n,1\n")
+    told = table.profile("x")
+    assert (told["distinct"], told["missing"]) == (2, 1)
+    assert [top["count"] for top in told["top_values"]] == [2, 1]
 
 
 def test_quantiles_of_many_rows_are_those_of_a_sample(tables, monkeypatch):

@@ -1,0 +1,44 @@
+"""What only peers send and get: holds, by which a version is kept from deletion."""
+
+from typing import ClassVar
+
+from marshmallow import fields
+from marshmallow.validate import Length, Range
+
+from app.datasets import examples
+from app.datasets.schemas import Column
+from app.kernel.fields import Input, Integer, Output
+
+
+class HoldIn(Input):
+    """A version to keep for a while."""
+
+    version = Integer(
+        load_default=None,
+        allow_none=True,
+        validate=Range(1, 999_999_999),
+        metadata={"description": "Null: the newest one that is ready."},
+    )
+    holder = fields.String(required=True, validate=Length(min=1, max=200))
+    seconds = Integer(required=True, validate=Range(1, 3600))
+
+
+class Storage(Output):
+    """Where bytes lie, and what they must be."""
+
+    key = fields.String(required=True)
+    digest = fields.String(required=True)
+    bytes = fields.Integer(required=True)
+
+
+class HoldOut(Output):
+    """What the holder may rely on."""
+
+    EXAMPLE: ClassVar = examples.HOLD
+
+    dataset = fields.String(required=True)
+    version = fields.Integer(required=True)
+    digest = fields.String(required=True)
+    rows = fields.Integer(required=True)
+    columns = fields.List(fields.Nested(Column), required=True)
+    storage = fields.Nested(Storage, required=True)
