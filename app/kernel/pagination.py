@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from marshmallow import fields
+from marshmallow import ValidationError, fields
 from marshmallow.validate import Length, OneOf, Range
 from sqlalchemy import ColumnElement, Select, and_, or_
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -22,6 +22,7 @@ from app.kernel.fields import Input, QueryInteger, UtcTime
 from app.kernel.signing import KeyRing
 
 DEFAULT_SIZE, MOST_SIZE = 50, 500
+_LONGEST_LIST = 2000
 _PURPOSE = "page-token"
 
 Row = TypeVar("Row")
@@ -52,11 +53,13 @@ _ORDERED_OPERATORS = ("eq", "ne", "lt", "lte", "gt", "gte")
 
 
 class _TextList(fields.String):
-    """Comma-separated values of an ``__in`` filter, up to 100."""
+    """Comma-separated values of an ``__in`` filter."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         text = super()._deserialize(value, attr, data, **kwargs)
-        return text.split(",")[:100]
+        if len(text) > _LONGEST_LIST:
+            raise ValidationError(f"Longer than maximum length {_LONGEST_LIST}.")
+        return text.split(",")
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ def _filter_field(name: str, column: Column, operator: str) -> fields.Field[Any]
     if kind is int:
         return QueryInteger(**described)
     if operator == "in":
-        return _TextList(validate=Length(max=100), **described)
+        return _TextList(metadata={"description": description, "maxLength": _LONGEST_LIST})
     return fields.String(validate=Length(max=400), **described)
 
 

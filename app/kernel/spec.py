@@ -73,9 +73,12 @@ def document(
     manual["security"] = [{"key": []}] if access.scopes else []
     if access.scopes:
         manual["x-scope"] = access.scopes[0]
-    parameters = manual.setdefault("parameters", [])
-    if method in ("PUT", "PATCH", "DELETE") and _IF_MATCH_PARAMETER not in parameters:
-        parameters.append(_IF_MATCH_PARAMETER)
+    by_hand = manual.pop("parameters", [])
+    if method in ("PUT", "PATCH", "DELETE"):
+        by_hand.append(_IF_MATCH_PARAMETER)
+    if by_hand:
+        # Beside those of the arguments: in the manual part the list would replace them.
+        docs.setdefault("arguments", {}).setdefault("parameters", []).extend(by_hand)
     responses = docs.setdefault("response", {}).setdefault("responses", {})
     # By our names: those of Python's HTTPStatus change between its versions.
     docs.get("arguments", {}).pop("responses", None)
@@ -115,13 +118,14 @@ def query_names(docs: dict[str, Any]) -> frozenset[str]:
     """The names of an operation's query parameters."""
     names: set[str] = set()
     for parameter in docs.get("arguments", {}).get("parameters", ()):
-        if parameter["in"] == "query":
-            schema = parameter["schema"]
-            instance = schema() if isinstance(schema, type) else schema
-            names |= {field.data_key or name for name, field in instance.fields.items()}
-    for parameter in docs["manual_doc"].get("parameters", ()):
-        if parameter["in"] == "query":
+        if parameter["in"] != "query":
+            continue
+        if "name" in parameter:
             names.add(parameter["name"])
+            continue
+        schema = parameter["schema"]
+        instance = schema() if isinstance(schema, type) else schema
+        names |= {field.data_key or name for name, field in instance.fields.items()}
     return frozenset(names)
 
 

@@ -106,7 +106,7 @@ ALIAS: dict[str, Any] = {
 }
 MOVE: dict[str, Any] = {
     "number": 1,
-    "kind": "put",
+    "kind": "set",
     "from_version": None,
     "to_version": 1,
     "reason": "first",

@@ -11,7 +11,7 @@ from tests.server import Server, wait_for
 
 HERE = Path(__file__).resolve().parent
 PENGUINS = HERE.parents[1] / "examples" / "penguins.csv"
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
