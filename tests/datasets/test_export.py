@@ -187,7 +187,7 @@ def test_an_export_that_is_given_up_lets_go_of_everything(tables):
     table = tables.ingest("a,b\n" + "1,2\n" * 50_000)
     pieces = export(table.parquet, "csv")
     assert next(pieces) == b"a,b\n"
-    assert next(pieces).startswith(b"1,2\n1,2\n")
+    assert b"1,2\n" in next(pieces)
     pieces.close()
     table.parquet.unlink()
 

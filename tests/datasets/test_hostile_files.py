@@ -338,6 +338,8 @@ def test_ndjson_that_is_no_table(tables):
         assert code(refused(tables, content, "ndjson")) == expected
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_what_needs_more_memory_than_there_is_is_too_large(tables):
     rows = "".join(f'{number},"{"x" * 900_000}{number}"\n' for number in range(60))
     (tables.folder / "1").mkdir()
