@@ -30,7 +30,7 @@ from app.datasets.row_errors import MOST_LISTED, RowError, RowErrors
 from app.datasets.stored_table import StoredTable
 from app.datasets.table_engine import TableEngine, identifier, literal, open_tables, select
 from app.datasets.table_source import TableSource, column_name
-from app.kernel.errors import FieldError, Invalid, escape
+from app.kernel.errors import FieldError, Invalid, ServiceError
 from app.kernel.stored import disk_errors
 
 Progress = Callable[[float, str], None]
@@ -140,7 +140,10 @@ class _Ingest:
         )
         self._errors.settle()
         with self._engine(self._request.source, memory_bytes, threads) as engine:
-            return self._convert(engine, source, threads)
+            try:
+                return self._convert(engine, source, threads)
+            except duckdb.Error as error:
+                raise ServiceError("A file that was found sound could not be read") from error
 
     @contextmanager
     def _engine(self, sent: Path, memory_bytes: int, threads: int) -> Iterator[TableEngine]:

@@ -9,8 +9,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from app.datasets.csv_scan import CsvScan, PlainCopy
+from app.datasets.csv_source import PlainCsv
 from app.datasets.ingest_request import IngestLimits
 from app.datasets.row_errors import RowErrors
+from app.kernel.errors import ServiceError
 from tests.datasets.tables import Tables, zipped
 
 
@@ -86,6 +88,28 @@ def test_quoted_line_ends_at_the_borders_of_the_engines_buffers(tables):
     assert (table.profile("b")["distinct"], table.profile("b")["missing"]) == (1, 0)
     assert table.profile("a")["distinct"] == 30_000
     assert table.rows[0]["b"] == value
+
+
+@pytest.mark.parametrize(
+    "failing",
+    ["read_csv('nowhere')", "(SELECT * FROM {0} LIMIT 1)", "(FROM {0} UNION ALL FROM {0})"],
+    ids=["fails", "loses rows", "repeats rows"],
+)
+def test_when_reading_in_parallel_goes_wrong_it_is_given_up(tables, monkeypatch, failing):
+    whole = PlainCsv.relation
+
+    def relation(csv, nulls, **options):
+        sound = whole(csv, nulls, **options)
+        return failing.format(sound) if csv.parallel else sound
+
+    monkeypatch.setattr(PlainCsv, "relation", relation)
+    text = "a,b\n1,x\n2,y\n"
+    assert tables.ingest(text).rows == [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
+    monkeypatch.setattr(PlainCsv, "relation", lambda *_, **__: "read_csv('nowhere')")
+    with pytest.raises(ServiceError) as error:
+        tables.ingest(text)
+    assert error.value.status == 500
+    assert tables.left().count("table.parquet") == 1
 
 
 def test_a_file_that_is_plain_is_not_copied(tmp_path):
