@@ -30,7 +30,7 @@ from app.datasets.row_errors import MOST_LISTED, RowError, RowErrors
 from app.datasets.stored_table import StoredTable
 from app.datasets.table_engine import TableEngine, identifier, literal, open_tables, select
 from app.datasets.table_source import TableSource, column_name
-from app.kernel.errors import FieldError, Invalid, ServiceError
+from app.kernel.errors import FieldError, Invalid, ServiceError, escape
 from app.kernel.stored import disk_errors
 
 Progress = Callable[[float, str], None]
