@@ -32,7 +32,6 @@ from app.models.tables import Alias, AliasMove, Artifact, Model, Version
 
 LEASE = timedelta(seconds=60)
 Row = TypeVar("Row", Model, Version)
-Find = Callable[[Session], Row]
 
 
 @dataclass(frozen=True)
@@ -52,10 +51,18 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class _Target(Generic[Row]):
+    """What is to be removed: how it is found and locked, and what of our own forbids it."""
+
+    find: Callable[[Session], Row]
+    refuse: Callable[[Session, Row], None]
+
+
+@dataclass(frozen=True)
 class _Removal(Generic[Row]):
     """A removal under way: ``token`` tells it from one that took over later."""
 
-    find: Find[Row]
+    target: _Target[Row]
     token: str
 
 
@@ -90,11 +97,12 @@ class Removals:
         """
 
         def find(session: Session) -> Model:
-            row = find_model(session, call, name, lock=True)
-            _refuse_aliases(session, row, None)
-            return row
+            return find_model(session, call, name, lock=True)
 
-        with self._announced(call, find) as removal:
+        def refuse(session: Session, row: Model) -> None:
+            _refuse_aliases(session, row, None)
+
+        with self._announced(call, _Target(find, refuse)) as removal:
             self._refuse_references(call, name, None)
             with self._completed(call, removal) as (change, model):
                 _take_versions(change.session, Version.model_id == model.id)
@@ -106,12 +114,14 @@ class Removals:
         """Take away one version; its number is never used again. Raises as ``remove_model``."""
 
         def find(session: Session) -> Version:
-            parent, row = lock_version(session, call, model, number)
+            return lock_version(session, call, model, number)[1]
+
+        def refuse(session: Session, _row: Version) -> None:
+            parent = find_model(session, call, model)
             refuse_removal(parent)
             _refuse_aliases(session, parent, number)
-            return row
 
-        with self._announced(call, find) as removal:
+        with self._announced(call, _Target(find, refuse)) as removal:
             self._refuse_references(call, model, number)
             with self._completed(call, removal) as (change, version):
                 parent = find_model(change.session, call, model, lock=True)
@@ -122,12 +132,13 @@ class Removals:
                 )
 
     @contextmanager
-    def _announced(self, call: Call, find: Find[Row]) -> Iterator[_Removal[Row]]:
+    def _announced(self, call: Call, target: _Target[Row]) -> Iterator[_Removal[Row]]:
         """Announce a removal for the block; when the block raises, it is called off."""
         with self._changes.begin(call) as change:
-            row = find(change.session)
+            row = target.find(change.session)
             change.guard(row)
             refuse_removal(row)
+            target.refuse(change.session, row)
             kind, row_id, token = type(row), row.id, new_id()
             # Not through the row: its ETag says nothing of a removal that may be called off.
             change.session.execute(
@@ -137,7 +148,7 @@ class Removals:
                 .execution_options(synchronize_session=False)
             )
         try:
-            yield _Removal(find, token)
+            yield _Removal(target, token)
         except BaseException:
             with suppress(ServiceError), self._changes.database.write() as session:
                 session.execute(
@@ -151,7 +162,9 @@ class Removals:
     def _completed(self, call: Call, removal: _Removal[Row]) -> Iterator[tuple[Change, Row]]:
         """The transaction that takes the rows away; raises Conflict when it comes too late."""
         with self._changes.begin(call) as change:
-            row = removal.find(change.session)
+            row = removal.target.find(change.session)
+            change.guard(row)
+            removal.target.refuse(change.session, row)
             if row.removal != removal.token or not is_being_removed(row):
                 raise Conflict("The removal took too long; try again", retry_after=1)
             yield change, row

@@ -1,0 +1,83 @@
+"""A yard that has one of everything, each needed by something else where that can be."""
+
+from datetime import timedelta
+
+from app.config import SERVICES
+from app.datasets.tables import Dataset, Hold
+from app.datasets.tables import Version as DatasetVersion
+from app.kernel.sql import utc_now
+from app.predictions.tables import BatchPrediction, Prediction
+from app.training.tables import TrainingRun
+from tests.models.modelyard import Modelyard
+
+RUN = {
+    "model": "penguins",
+    "dataset": "penguins",
+    "dataset_version": 1,
+    "dataset_digest": "sha-256:0",
+    "dataset_storage": {},
+    "spec": {"random_state": 1, "refit": True},
+    "estimator_name": "auto",
+    "priority": 5,
+    "limits": {},
+    "tags": {},
+}
+BATCH = {name: RUN[name] for name in ("model", "dataset", "dataset_version", "dataset_storage")}
+VERSION = {
+    "dataset": "penguins",
+    "number": 1,
+    "state": "succeeded",
+    "format": "csv",
+    "source_digest": "sha-256:0",
+    "source_bytes": 1,
+    "reading": {},
+    "created_by": "test",
+    "request_id": "test",
+}
+STORED = {"rows": 1, "inputs_json": "[]", "outputs_json": "[]", "engine": "compiled"}
+
+
+class Furnished(Modelyard):
+    """A yard that has one of everything in the project ``default``."""
+
+    def __init__(self, home):
+        super().__init__(home, services=SERVICES)
+        self.register()
+        self.put_alias("champion", 1)
+        self._furnish_dataset()
+        with self.wiring.database("training").write() as session:
+            run = TrainingRun(project="default", **RUN)
+            session.add(run)
+        with self.wiring.database("predictions").write() as session:
+            batch = BatchPrediction(project="default", version=1, tags={}, **BATCH)
+            stored = Prediction(project="default", model="penguins", version=1, **STORED)
+            session.add_all([batch, stored])
+        self.places = {
+            "dataset": "penguins",
+            "model": "penguins",
+            "alias": "champion",
+            "version": "1",
+            "format": "joblib",
+            "project": "default",
+            "run": run.id,
+            "batch": batch.id,
+            "prediction": stored.id,
+            "key_id": self.admin_key.split("_")[1],
+            "name": "Ridge",
+        }
+
+    def _furnish_dataset(self):
+        """A dataset with a version that a run to be is holding."""
+        with self.wiring.database("datasets").write() as session:
+            dataset = Dataset(project="default", name="penguins", last_number=1, newest_version=1)
+            session.add(dataset)
+            session.flush()
+            version = DatasetVersion(project="default", dataset_id=dataset.id, **VERSION)
+            session.add(version)
+            session.flush()
+            until = utc_now() + timedelta(hours=1)
+            session.add(Hold(version_id=version.id, holder="training-runs/x", until=until))
+
+    def path_of(self, rule):
+        """The path of a route to what is here."""
+        return rule.build({name: self.places[name] for name in rule.arguments})[1]
