@@ -95,8 +95,12 @@ def _agreement(wiring: Wiring, *, repair: bool) -> Iterator[Finding]:
             wiring.datasets.leftovers.sweep()
         done = "removed" if repair else "nothing refers to it"
         yield from (Finding(repair, f"{key}: {done}") for key in orphans)
-    if "models" in wiring.settings.services:
-        collector = wiring.models.collector
+    served = wiring.settings.services
+    collectors = {
+        "models": lambda: wiring.models.collector,
+        "predictions": lambda: wiring.batches.contents,
+    }
+    for collector in (collectors[name]() for name in collectors if name in served):
         for found in collector.run(deep=True) if repair else collector.plan(deep=True):
             yield Finding(found.mended, f"{found.subject}: {found.code}: {found.detail}")
     yield Finding(True, "store and databases have been compared")

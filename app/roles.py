@@ -104,6 +104,7 @@ def make_app() -> Flask:
     wiring = Wiring(settings)
     app = create_app(settings, wiring)
     wiring.start_following()
+    start_chores(wiring.sweeps())
     # Only under a supervisor are there neighbours to wait for.
     app.extensions["health"].checks |= wiring.neighbour_checks()
     return app
@@ -157,7 +158,7 @@ def run_worker(settings: Settings) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.drain())
         sandbox.warm()
-        threading.Thread(target=keep_house, args=(wiring,), daemon=True).start()
+        start_chores(wiring.chores())
         worker.run()
     wiring.close()
 
@@ -199,11 +200,16 @@ def job_kinds(wiring: Wiring, sandbox: Sandbox) -> dict[str, Handled]:
     return kinds
 
 
-def keep_house(wiring: Wiring) -> None:
+def start_chores(chores: Mapping[str, Callable[[], object]]) -> None:
+    """Keep house in a thread of its own."""
+    threading.Thread(target=keep_house, args=(chores,), daemon=True, name="chores").start()
+
+
+def keep_house(chores: Mapping[str, Callable[[], object]]) -> None:
     """Forget what is over and sweep up what died left behind, for ever; each chore on its own."""
     while True:
         time.sleep(_HOUSE_SECONDS)
-        for name, chore in wiring.chores().items():
+        for name, chore in chores.items():
             try:
                 chore()
             except (ServiceError, OSError) as error:

@@ -33,6 +33,7 @@ from app.kernel.signing import KeyRing
 from app.kernel.slots import Slots
 from app.kernel.sql import Database
 from app.kernel.work import states_of
+from app.kernel.work_folders import sweep_work
 from app.models.imports import MOST_SKOPS_BYTES
 from app.models.peers import PeerReferrer
 from app.models.service import Models
@@ -51,6 +52,7 @@ from app.training.tables import TrainingRun
 
 _JOBS_KEPT = timedelta(days=30)
 _TEMPORARY_SECONDS = 3600.0
+_WORK_FOLDERS = ("uploads", "imports", "runs", "batches")
 _NO_APP = "no app has been made in this process"
 
 
@@ -313,8 +315,17 @@ class Wiring:
             found["models"] = self.models.collector.run
         if "predictions" in self.settings.services:
             found["predictions"] = self.predictions.sweep
+            found["batches"] = self.batches.contents.run
         found["store"] = partial(self.store.sweep_temporary, _TEMPORARY_SECONDS)
-        return found
+        return found | self.sweeps()
+
+    def sweeps(self) -> dict[str, Callable[[], object]]:
+        """The chores of each host: what its own dead processes left on its disk, by name."""
+        work = self.settings.instance / "work"
+        return {
+            f"work-{name}": partial(sweep_work, work / name, _TEMPORARY_SECONDS)
+            for name in _WORK_FOLDERS
+        }
 
     def start_following(self) -> None:
         """Keep the directory true, in a thread of its own."""

@@ -36,7 +36,8 @@ from app.kernel.errors import ServiceError, TooManyRequests, Unavailable
 from app.kernel.job_claims import Fenced, Job
 from app.kernel.jobs import JobQueue
 from app.kernel.sql import Database, new_id, utc_now
-from app.kernel.uploads import throttled, work_folder
+from app.kernel.uploads import throttled
+from app.kernel.work_folders import work_folder
 
 KIND = "dataset-version"
 _PROGRESS_SECONDS = 1.0

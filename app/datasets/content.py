@@ -37,7 +37,7 @@ def content_answer(
             content = _parquet(versions, version, stored, etag)
         else:
             content = _text(versions, version, stored, etag, spreadsheet=spreadsheet, place=place)
-        response = sent(content, _content_type(media_type))
+        response = sent(content, media_type)
         # Place and file are held as long as the answer is being sent.
         response.call_on_close(place.pop_all().close)
     response.vary.add("Accept")
@@ -90,10 +90,6 @@ def _text(
         size=file.bytes,
         pieces=file.pieces,
     )
-
-
-def _content_type(media_type: str) -> str:
-    return f"{media_type}; charset=utf-8" if media_type == "text/csv" else media_type
 
 
 def _base64(digest: str) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy import delete, or_, select
 from app.datasets.tables import Hold, Version
 from app.kernel.artifacts import ArtifactStore
 from app.kernel.sql import Database, utc_now
-from app.kernel.uploads import sweep_work
+from app.kernel.work_folders import sweep_work
 
 _BATCH = 500
 

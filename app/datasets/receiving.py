@@ -19,15 +19,8 @@ from app.kernel.bodies import decode_json, field_errors
 from app.kernel.errors import Invalid, ServiceError, Unavailable, UnsupportedMediaType
 from app.kernel.http import held_key
 from app.kernel.multipart import Form, FormReader
-from app.kernel.uploads import (
-    PIECE,
-    Body,
-    Promise,
-    Spool,
-    plain_filename,
-    throttled,
-    work_folder,
-)
+from app.kernel.uploads import PIECE, Body, Promise, Spool, plain_filename, throttled
+from app.kernel.work_folders import work_folder
 
 TYPES = {
     "text/csv": "csv",

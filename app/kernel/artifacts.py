@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Protocol
 
 from app.kernel.folder_store import FolderStore
-from app.kernel.stored import ArtifactCorrupt, ArtifactMissing, Listed, Source, Stored, digest_of
+from app.kernel.stored import (
+    ArtifactCorrupt,
+    ArtifactMissing,
+    Digest,
+    Listed,
+    Source,
+    Stored,
+    digest_of,
+)
 
 __all__ = [
     "ArtifactCorrupt",
@@ -19,6 +27,7 @@ __all__ = [
     "Listed",
     "Source",
     "Stored",
+    "check_bytes",
     "digest_of",
     "open_store",
 ]
@@ -70,6 +79,14 @@ class ArtifactStore(Protocol):
 
     def sweep_temporary(self, older_than: float) -> int:
         """Remove what writers that died left ``older_than`` seconds ago; how many things."""
+
+
+def check_bytes(store: ArtifactStore, stored: Stored) -> None:
+    """Raise ArtifactCorrupt unless these very bytes lie in the store; takes no memory."""
+    seen = Digest()
+    for _ in seen.through(store.stream(stored.key)):
+        pass
+    seen.check(stored.key, stored.digest, stored.bytes)
 
 
 def open_store(url: str) -> ArtifactStore:

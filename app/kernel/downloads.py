@@ -1,5 +1,7 @@
 """Sends stored bytes: whole or one range (RFC 9110, 14), with their digest (RFC 9530)."""
 
+from typing import Any
+
 from flask import Response, request
 
 from app.kernel.errors import RangeNotSatisfiable
@@ -8,10 +10,13 @@ from app.kernel.sendable import Sendable
 
 OCTETS = "application/octet-stream"
 BINARY = {"type": "string", "format": "binary"}
+OF_BYTES: dict[str, Any] = {"schema": BINARY, "content_type": OCTETS, "example": "(bytes)"}
 
 
-def sent(content: Sendable, content_type: str = OCTETS) -> Response:
-    """The answer to a GET or HEAD: 200, 206, 304 or 416."""
+def sent(content: Sendable, media_type: str = OCTETS) -> Response:
+    """The answer to a GET or HEAD: 200, 206, 304 or 416. Texts are UTF-8."""
+    is_text = media_type.startswith("text/")
+    content_type = f"{media_type}; charset=utf-8" if is_text else media_type
     headers = {"ETag": f'"{content.etag}"', "Accept-Ranges": "bytes"}
     if request.if_none_match.contains_weak(content.etag):
         return Response(status=304, headers=headers)

@@ -13,7 +13,8 @@ from app.kernel.errors import Invalid, UnsupportedMediaType
 from app.kernel.http import held_key
 from app.kernel.multipart import Form, FormReader
 from app.kernel.slots import Slots
-from app.kernel.uploads import Body, Promise, Spool, plain_filename, throttled, work_folder
+from app.kernel.uploads import Body, Promise, Spool, plain_filename, throttled
+from app.kernel.work_folders import work_folder
 
 FORM = "multipart/form-data"
 _DIGEST = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/]{43}=):\s*(?:,|$)")

@@ -7,21 +7,17 @@ Content-Digest says; a body that promises neither is refused before it is read.
 
 import hashlib
 import os
-import shutil
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.kernel.errors import Invalid, LengthRequired, Malformed, StorageFull, TooLarge
-from app.kernel.sql import new_id
+from app.kernel.errors import Invalid, LengthRequired, Malformed, TooLarge
 from app.kernel.stored import disk_errors, write_all
 
 PIECE = 1 << 18
-_SPARE_BYTES = 1 << 24
 _FILENAME = 255
 
 
@@ -116,47 +112,6 @@ class Spool:
         handle, self._handle = self._handle, -1
         if handle >= 0:
             os.close(handle)
-
-
-@contextmanager
-def work_folder(root: Path, room: int = 0) -> Iterator[Path]:
-    """A fresh folder below ``root`` for one upload; gone with all it holds when the block ends.
-
-    Raises StorageFull when the disk can't take ``room`` bytes.
-    """
-    folder = root / new_id()
-    with disk_errors():
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if shutil.disk_usage(root).free < room + _SPARE_BYTES:
-            raise StorageFull("No space left to keep it")
-        folder.mkdir(mode=0o700)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def sweep_work(root: Path, older_than: float) -> int:
-    """Remove folders that dead processes left ``older_than`` seconds ago; the count of them."""
-    swept = 0
-    if not root.is_dir():
-        return swept
-    for folder in root.iterdir():
-        if _newest_change(folder) <= time.time() - older_than:
-            shutil.rmtree(folder, ignore_errors=True)
-            swept += 1
-    return swept
-
-
-def _newest_change(folder: Path) -> float:
-    changed = [0.0]
-    for path in (folder, *folder.glob("*")):
-        try:
-            changed.append(path.lstat().st_mtime)
-        except FileNotFoundError:
-            # Its owner is just clearing it away: not ours to sweep.
-            changed.append(time.time())
-    return max(changed)
 
 
 def throttled(seconds: float, action: Callable[..., None]) -> Callable[..., None]:

@@ -5,7 +5,6 @@ A service gives ``WorkHandler`` a function that performs one attempt; it runs ch
 work's error, or brings it back to the queue when trying again may help.
 """
 
-import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from app.kernel.job_claims import Interrupted, Job
 from app.kernel.sandbox import Limits, Sandbox
 from app.kernel.sandbox_outcome import Outcome
 from app.kernel.work import Lifecycle, Row, Superseded
+from app.kernel.work_folders import work_folder
 
 _LOG_SECONDS = 1.0
 _PROGRESS_SECONDS = 0.2
@@ -179,17 +179,20 @@ class WorkHandler(Generic[Row]):
         row = self._lifecycle.claim(job.ref, job.attempt)
         if row is None:
             return
-        folder = self._folder / f"{row.id}-{row.attempt}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700, parents=True)
+        try:
+            with work_folder(self._folder, name=f"{row.id}-{row.attempt}") as folder:
+                self._attempt(row, job, folder)
+        except Superseded:
+            log.warning("work_superseded", work=row.id, attempt=row.attempt)
+        except StorageFull as error:
+            self._lifecycle.fail(row, "storage_full", error.detail, retryable=True)
+
+    def _attempt(self, row: Row, job: Job, folder: Path) -> None:
         attempt = Attempt(row, job, folder, self._lifecycle, self._sandbox, self._keep_log)
         try:
             self._make(attempt)
-        except Superseded:
-            log.warning("work_superseded", work=row.id, attempt=row.attempt)
         finally:
             attempt.close()
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _make(self, attempt: Attempt[Row]) -> None:
         row = attempt.row
@@ -203,8 +206,8 @@ class WorkHandler(Generic[Row]):
         except Interrupted:
             self._lifecycle.hand_back(row, "the worker is stopping")
             raise
-        except StorageFull as error:
-            self._lifecycle.fail(row, "storage_full", error.detail, retryable=True)
+        except StorageFull:
+            raise
         except ArtifactMissing as error:
             self._lifecycle.fail(row, "artifact_missing", error.detail, retryable=False)
         except ServiceError as error:

@@ -1,51 +1,17 @@
 """The stored bytes of versions: handed out only as they were signed, and told when they are not."""
 
 import hmac
-from base64 import b64encode
-from collections.abc import Callable, Iterator
 from functools import partial
 
-from app.kernel.artifacts import ArtifactStore
+from app.kernel.artifacts import ArtifactStore, check_bytes
 from app.kernel.auth import Call
 from app.kernel.changes import Changes
 from app.kernel.errors import NotFound
-from app.kernel.sendable import Sendable
+from app.kernel.sendable import Sendable, sendable
 from app.kernel.signing import KeyRing
-from app.kernel.stored import ArtifactCorrupt, Digest, Stored
+from app.kernel.stored import ArtifactCorrupt
 from app.models.lookup import find_version, lock_version, refresh_newest
 from app.models.tables import CORRUPT, FORMATS, READY, Artifact, Version
-
-
-def checked_pieces(
-    source: Iterator[bytes], stored: Stored, on_fault: Callable[[ArtifactCorrupt], object]
-) -> Iterator[bytes]:
-    """All bytes of an artifact, the last piece kept back until all have been checked.
-
-    Of bytes that are not those that were signed, nobody ever gets what looks like a whole file.
-    """
-    seen, kept = Digest(), b""
-    try:
-        for piece in seen.through(source):
-            if kept:
-                yield kept
-            kept = piece
-        seen.check(stored.key, stored.digest, stored.bytes)
-    except ArtifactCorrupt as error:
-        on_fault(error)
-        raise
-    finally:
-        close = getattr(source, "close", None)
-        if close is not None:
-            close()
-    yield kept
-
-
-def check_bytes(store: ArtifactStore, stored: Stored) -> None:
-    """Raise ArtifactCorrupt unless these very bytes lie in the store; takes no memory."""
-    seen = Digest()
-    for _ in seen.through(store.stream(stored.key)):
-        pass
-    seen.check(stored.key, stored.digest, stored.bytes)
 
 
 class Artifacts:
@@ -67,32 +33,14 @@ class Artifacts:
         found = [artifact for artifact in version.artifacts if artifact.format == format_]
         if not found:
             raise NotFound(f"{version.subject} has no artifact {format_}")
-        stored = found[0].stored
+        on_fault = partial(self.mark_corrupt, call, version)
         try:
             found[0].identity(version).check(self._ring, found[0].mac)
-            # A folder digests what it hasn't seen before; another store says None.
-            self._store.local_path(stored.key, stored.digest, size=stored.bytes)
         except ArtifactCorrupt as error:
-            self.mark_corrupt(call, version, error)
+            on_fault(error)
             raise
-        return self._sendable(call, version, f"{model}-{number}.{format_}", stored)
-
-    def _sendable(self, call: Call, version: Version, name: str, stored: Stored) -> Sendable:
-        def pieces(start: int, end: int) -> Iterator[bytes]:
-            if (start, end) != (0, stored.bytes):
-                return self._store.stream(stored.key, start, end)
-            # To the end, whatever the row says: what is too long is wrong, too.
-            source = self._store.stream(stored.key)
-            return checked_pieces(source, stored, partial(self.mark_corrupt, call, version))
-
-        digest = bytes.fromhex(stored.digest.removeprefix("sha-256:"))
-        return Sendable(
-            filename=name,
-            etag=digest.hex(),
-            digest=b64encode(digest).decode(),
-            size=stored.bytes,
-            pieces=pieces,
-        )
+        name = f"{model}-{number}.{format_}"
+        return sendable(self._store, found[0].stored, name, on_fault=on_fault)
 
     def verify(self, call: Call, model: str, number: int) -> Version:
         """Read all artifacts of a version and compare them with what was signed.

@@ -9,7 +9,7 @@ MACs that an earlier secret made are made anew with the present one, so that it 
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -21,6 +21,7 @@ from app.kernel.artifacts import ArtifactStore
 from app.kernel.auth import Call
 from app.kernel.changes import Changes
 from app.kernel.errors import NotFound, ServiceError
+from app.kernel.findings import Finding
 from app.kernel.signing import KeyRing
 from app.kernel.sql import new_id, utc_now
 from app.kernel.stored import ArtifactCorrupt, Listed
@@ -34,20 +35,6 @@ _BATCH = 200
 _ALL = 1_000_000
 _ORPHAN = "orphan"
 log = structlog.get_logger("models")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing out of order; ``subject`` is a resource's path or a key of the store.
-
-    Codes: ``orphan``, ``leftover`` (bytes to clear away), ``corrupt``, ``restored``,
-    ``old_signature``, ``secret_retired``. ``mended`` tells whether it is in order now.
-    """
-
-    code: str
-    subject: str
-    detail: str
-    mended: bool
 
 
 class Collector:

@@ -9,14 +9,14 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.kernel.artifacts import ArtifactStore
+from app.kernel.artifacts import ArtifactStore, check_bytes
 from app.kernel.auth import Call
 from app.kernel.changes import Change, Changes
 from app.kernel.errors import Conflict, Invalid
 from app.kernel.pagination import Listing, Page
 from app.kernel.signing import KeyRing
 from app.kernel.stored import ArtifactCorrupt, Stored, checked_digest, segments_of
-from app.models.artifacts import check_bytes, sign
+from app.models.artifacts import sign
 from app.models.lookup import (
     find_model,
     find_version,

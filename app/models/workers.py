@@ -1,8 +1,6 @@
 """The job ``import_skops``: a sandboxed child converts a client's file, the worker stores ours."""
 
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from app.kernel.sandbox import Limits, Sandbox
 from app.kernel.sandbox_outcome import Outcome
 from app.kernel.sql import new_id
 from app.kernel.stored import ArtifactCorrupt
+from app.kernel.work_folders import work_folder
 from app.models.imports import Imported
 from app.models.service import Models
 from app.models.tables import Version
@@ -64,7 +63,7 @@ class ImportHandler:
         if waiting is None:
             return
         version, upload = waiting
-        with self._folder(job) as folder:
+        with work_folder(self._work, name=f"{job.ref}-{job.attempt}") as folder:
             try:
                 source = folder / "source.skops"
                 self._store.fetch(upload.key, upload.digest, source, size=upload.bytes)
@@ -105,16 +104,6 @@ class ImportHandler:
             raise _reason(outcome)
         result: dict[str, Any] = outcome.result
         return result
-
-    @contextmanager
-    def _folder(self, job: Job) -> Iterator[Path]:
-        folder = self._work / f"{job.ref}-{job.attempt}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700, parents=True)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _reason(outcome: Outcome) -> Exception:

@@ -2,10 +2,11 @@
 
 from typing import Any, cast
 
-from flask import Response, current_app, request
+from flask import current_app, request
 from flask.views import MethodView
 
 from app.kernel.auth import secured
+from app.kernel.downloads import BINARY, sent
 from app.kernel.errors import NotAcceptable
 from app.kernel.http import current_call
 from app.kernel.spec import Action
@@ -25,7 +26,9 @@ from app.predictions.resources import blp
 __all__ = ["blp"]
 
 _BATCH = {"model": "penguins@champion", "dataset": "penguins", "dataset_version": 1}
-_FORMATS = {"text/csv": "csv", "application/vnd.apache.parquet": "parquet"}
+_PARQUET = "application/vnd.apache.parquet"
+_CSV = "island,prediction\nBiscoe,Gentoo\n"
+_FORMATS = {"text/csv": "csv", _PARQUET: "parquet"}
 
 
 def _batches() -> BatchPredictions:
@@ -117,37 +120,21 @@ class BatchPredictionContent(MethodView):
     """The result of a batch prediction."""
 
     @secured("predictions:read")
-    @blp.response(
-        200,
-        {"type": "string", "format": "binary"},
-        content_type="text/csv",
-        example="island,prediction\nBiscoe,Gentoo\n",
-    )
-    @blp.alt_response(
-        200,
-        schema={"type": "string", "format": "binary"},
-        content_type="application/vnd.apache.parquet",
-        example="(the bytes of a Parquet file)",
-        success=True,
-    )
+    @blp.response(200, BINARY, content_type="text/csv", example=_CSV)
+    @blp.alt_response(200, schema=BINARY, content_type=_PARQUET, example="PAR1..", success=True)
+    @blp.alt_response(206, schema=BINARY, content_type="text/csv", example=_CSV, success=True)
+    @blp.alt_response(416, "RangeNotSatisfiable")
     def get(self, batch: str) -> Any:
         """Get the rows of the dataset in order, with the outputs beside them
 
-        As CSV or Parquet, by `Accept`.
+        As CSV or Parquet, by `Accept`; Range is honoured.
         """
-        _batches().get(current_call(), batch)
+        call = current_call()
+        _batches().get(call, batch)
         wanted = request.accept_mimetypes
         accepted = wanted.best_match(list(_FORMATS)) if wanted else "text/csv"
         if accepted is None:
-            raise NotAcceptable("Offered: " + ", ".join(_FORMATS))
-        content = _batches().content(current_call(), batch, _FORMATS[accepted])
-        store = current_app.extensions["wiring"].store
-        return Response(
-            store.stream(content["key"]),
-            content_type=accepted,
-            headers={
-                "Content-Length": str(content["bytes"]),
-                "ETag": f'"{content["digest"]}"',
-                "Content-Disposition": f'attachment; filename="{batch}.{_FORMATS[accepted]}"',
-            },
-        )
+            raise NotAcceptable("The content is not offered so", extra={"offered": list(_FORMATS)})
+        answer = sent(_batches().content(call, batch, _FORMATS[accepted]), accepted)
+        answer.vary.add("Accept")
+        return answer

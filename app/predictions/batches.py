@@ -11,6 +11,7 @@ from app.kernel.changes import Change, Changes
 from app.kernel.errors import Conflict, FieldError, Invalid, NotFound
 from app.kernel.jobs import JobQueue
 from app.kernel.pagination import Listing, Page
+from app.kernel.sendable import Sendable
 from app.kernel.signing import KeyRing
 from app.kernel.sql import Database, new_id
 from app.kernel.work import (
@@ -21,6 +22,7 @@ from app.kernel.work import (
     events_of,
     forget_events,
 )
+from app.predictions.contents import BatchContents
 from app.predictions.directory import Directory, Reference
 from app.predictions.ports import Datasets, HeldDataset
 from app.predictions.tables import BatchPrediction
@@ -61,7 +63,7 @@ class BatchPredictions:
         self._desk: WorkDesk[BatchPrediction] = WorkDesk(jobs, noun="batch", job=JOB)
         self._directory = directory
         self._datasets = datasets
-        self._store = store
+        self.contents = BatchContents(self._changes, store)
 
     def create(self, call: Call, wanted: Mapping[str, Any]) -> BatchPrediction:
         """Accept a batch; raises Invalid for what doesn't exist or doesn't fit together."""
@@ -150,20 +152,18 @@ class BatchPredictions:
             forget_events(change.session, batch)
             change.record("batch.deleted", batch.subject, {"model": batch.model})
             change.session.delete(batch)
-        for content in (batch.contents or {}).values():
-            self._store.delete(content["key"])
+        self.contents.clear(batch)
 
     def events(self, batch_id: str, after: int) -> Sequence[WorkEvent]:
         """What happened to a batch since an event's number."""
         return events_of(self._database, batch_id, after)
 
-    def content(self, call: Call, batch_id: str, format_: str) -> Mapping[str, Any]:
-        """Key, digest and size of a succeeded batch's result; raises Conflict before that."""
+    def content(self, call: Call, batch_id: str, format_: str) -> Sendable:
+        """A succeeded batch's result; raises Conflict before that, ArtifactCorrupt."""
         batch = self.get(call, batch_id)
         if batch.stored_state != SUCCEEDED or batch.contents is None:
             raise Conflict(f"The batch prediction is {batch.state}: there is no content")
-        content: Mapping[str, Any] = batch.contents[format_]
-        return content
+        return self.contents.download(call, batch, format_)
 
     def _locked(self, change: Change, batch_id: str) -> BatchPrediction:
         batch = change.session.scalar(

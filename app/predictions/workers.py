@@ -10,6 +10,7 @@ from app.kernel.sandbox import Limits, Sandbox
 from app.kernel.sql import Database
 from app.kernel.work import Lifecycle
 from app.kernel.work_handler import Attempt, WorkHandler
+from app.predictions.contents import key_of
 from app.predictions.directory import Directory, Reference
 from app.predictions.tables import BatchPrediction
 
@@ -102,6 +103,5 @@ class BatchWorker:
         return path
 
     def _keep(self, batch: BatchPrediction, source: Path) -> dict[str, Any]:
-        key = f"{batch.project}/batches/{batch.id}-{batch.attempt}{source.suffix}"
-        stored = self._store.put(key, source)
+        stored = self._store.put(key_of(batch, source.suffix), source)
         return {"key": stored.key, "digest": stored.digest, "bytes": stored.bytes}

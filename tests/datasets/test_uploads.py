@@ -7,15 +7,7 @@ import time
 import pytest
 
 from app.kernel.errors import Invalid, LengthRequired, Malformed, StorageFull, TooLarge
-from app.kernel.uploads import (
-    Body,
-    Promise,
-    Spool,
-    plain_filename,
-    sweep_work,
-    throttled,
-    work_folder,
-)
+from app.kernel.uploads import Body, Promise, Spool, plain_filename, throttled
 
 
 def body(content, promise, most=1000, **options):
@@ -108,28 +100,6 @@ def test_a_full_disk_is_storage_full(tmp_path):
     with pytest.raises(StorageFull):
         spool.write(b"abc")
     spool.close()
-
-
-def test_an_upload_that_can_not_fit_is_refused_before_it_is_sent(tmp_path):
-    with pytest.raises(StorageFull), work_folder(tmp_path / "work", room=10**18):
-        pass
-
-
-def test_a_work_folder_is_private_and_goes(tmp_path):
-    with work_folder(tmp_path / "work") as folder:
-        (folder / "source").write_text("x")
-        assert folder.stat().st_mode & 0o777 == 0o700
-    assert not list((tmp_path / "work").iterdir())
-
-
-def test_only_old_folders_are_swept(tmp_path):
-    for name in ("old", "new"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "source").write_text("x")
-    for path in (tmp_path / "old", tmp_path / "old" / "source"):
-        os.utime(path, (0, 0))
-    assert sweep_work(tmp_path, older_than=3600) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from app.kernel.errors import ServiceError
+from app.kernel.sendable import checked_pieces
 from app.kernel.stored import ArtifactCorrupt, Stored
-from app.models.artifacts import checked_pieces
 from tests.models.modelyard import API, Modelyard
 
 VERSION = f"{API}/models/penguins/versions/1"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.kernel.errors import Unavailable
-from app.models.collection import Finding
+from app.kernel.findings import Finding
 from tests.models.modelyard import API, Modelyard
 
 VERSIONS = f"{API}/models/penguins/versions"
