@@ -12,6 +12,7 @@ from app.config import Settings
 from app.factory import create_app
 from app.kernel.auth import Call
 from app.kernel.errors import ServiceError
+from app.kernel.findings import Collector
 from app.kernel.migrations import is_current
 from app.kernel.spec_pages import spec_as_yaml
 from app.wiring import Wiring
@@ -96,7 +97,7 @@ def _agreement(wiring: Wiring, *, repair: bool) -> Iterator[Finding]:
         done = "removed" if repair else "nothing refers to it"
         yield from (Finding(repair, f"{key}: {done}") for key in orphans)
     served = wiring.settings.services
-    collectors = {
+    collectors: dict[str, Callable[[], Collector]] = {
         "models": lambda: wiring.models.collector,
         "predictions": lambda: wiring.batches.contents,
     }

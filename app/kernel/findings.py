@@ -1,6 +1,8 @@
 """What an examination finds out of order, in a service's store and tables."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -15,3 +17,13 @@ class Finding:
     subject: str
     detail: str
     mended: bool
+
+
+class Collector(Protocol):
+    """Reconciles a service's part of the store with its tables."""
+
+    def plan(self, *, deep: bool = False) -> Sequence[Finding]:
+        """What ``run`` would do; changes nothing. ``deep`` reads all bytes."""
+
+    def run(self, *, deep: bool = False) -> Sequence[Finding]:
+        """Put in order what can be put in order. Raises Unavailable when the store is away."""
