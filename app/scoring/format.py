@@ -224,7 +224,7 @@ def check_golden(model: CompiledModel) -> None:
     columns, tolerance = model.golden.columns, model.golden.tolerance
     try:
         together = model.score(columns).arrays()
-        first = model.score_row({name: values[0] for name, values in columns.items()}).arrays()
+        first = model.score({name: values[:1] for name, values in columns.items()}).arrays()
     except _DAMAGE as error:
         raise NotLoadable(f"the golden rows cannot be scored: {error}") from error
     for name, expected in model.golden.answers.items():

@@ -59,7 +59,9 @@ class CompiledModel:
         rows = rows_of(self.recipe, columns)
         sources = self.recipe.sources
         if rows == 1 and not any(isinstance(columns[name], np.ndarray) for name in sources):
-            return self.score_row({name: columns[name][0] for name in sources})
+            # The way of a single request: up to three times as fast as a batch of one row, and
+            # the same to the last bit.
+            return self._answer(self._reader.read({name: columns[name][0] for name in sources}))
         at_once = max(1, min(8192, CELLS_AT_ONCE // self.widest))
         if rows <= at_once:
             return self._answer(Batch(self.recipe, columns))
@@ -68,10 +70,6 @@ class CompiledModel:
             part = {name: columns[name][start : start + at_once] for name in sources}
             parts.append(self._answer(Batch(self.recipe, part)))
         return joined(parts)
-
-    def score_row(self, row: Mapping[str, object]) -> Scores:
-        """Answer about one row given as an object of JSON values: the fast way."""
-        return self._answer(self._reader.read(row))
 
     def _answer(self, frame: Row | Batch) -> Scores:
         if not len(frame):

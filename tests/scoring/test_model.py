@@ -33,19 +33,16 @@ def model(*steps: Step, task: str = "classification", **output: Any) -> Compiled
 LOGISTIC = model(LINE, JudgeTwo("logistic"))
 
 
-def rows(columns: dict[str, Sequence[Any]]) -> list[dict[str, Any]]:
+def one_by_one(columns: dict[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return [
-        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+        {name: [value] for name, value in zip(columns, row, strict=True)}
+        for row in zip(*columns.values(), strict=True)
     ]
 
 
 def test_rows_alone_get_the_answers_that_they_get_together():
     together = LOGISTIC.score(COLUMNS).rows()
-    assert [LOGISTIC.score_row(row).rows()[0] for row in rows(COLUMNS)] == together
-    assert (
-        LOGISTIC.score({name: values[:1] for name, values in COLUMNS.items()}).rows()
-        == (together[:1])
-    )
+    assert [LOGISTIC.score(alone).rows()[0] for alone in one_by_one(COLUMNS)] == together
 
 
 def test_many_rows_are_answered_in_parts():
@@ -126,15 +123,15 @@ def test_what_has_no_finite_answer_is_refused_with_its_row(task):
     with pytest.raises(Invalid, match="row 1"):
         TASKS[task].score(missing)
     with pytest.raises(Invalid, match="row 0"):
-        TASKS[task].score_row({"a": None, "b": 1})
+        TASKS[task].score({"a": [None], "b": [1]})
 
 
 def test_absent_columns_and_other_types_are_refused():
     with pytest.raises(Invalid) as absent:
-        LOGISTIC.score_row({"a": 1.0})
+        LOGISTIC.score({"a": [1.0]})
     assert absent.value.errors[0].pointer == "/b"
     with pytest.raises(Invalid, match="a number was expected, not str"):
-        LOGISTIC.score_row({"a": "1.0", "b": 1})
+        LOGISTIC.score({"a": ["1.0"], "b": [1]})
     with pytest.raises(Invalid, match="1 rows where others have 5"):
         LOGISTIC.score({**COLUMNS, "b": [1]})
 

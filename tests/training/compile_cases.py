@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
+from app.kernel.errors import Invalid
 from app.scoring.estimator import data_frame
 from app.scoring.frame import Recipe, prepare
+from app.scoring.model import CompiledModel
 
 ROWS = 400
 WORDS = ["the", "quick", "Brown", "över", "lazy", "dog", "café", "東京", "don't", "x1", "data-base"]
@@ -161,6 +163,25 @@ def output_of(pipeline: Any, target: str, task: str | None = None) -> dict[str, 
     if task == "decomposition":
         return {"task": task, "components": pipeline.transform(frame()).shape[1]}
     return {"task": task}
+
+
+def answered_otherwise_as_a_batch(
+    model: CompiledModel, columns: Mapping[str, Sequence[Any]]
+) -> list[Any]:
+    """The rows whose answer as one row of JSON isn't, to the last bit, that of a batch of one."""
+
+    def bits(cell: Callable[[Any], Sequence[Any] | np.ndarray[Any, Any]], row: Any) -> Any:
+        try:
+            with np.errstate(all="ignore"):
+                scores = model.score({name: cell(value) for name, value in row.items()})
+        except Invalid:
+            return "refused"
+        return {name: (a.dtype, a.shape, a.tobytes()) for name, a in scores.arrays().items()}
+
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    # Only what stands in lists is taken for JSON.
+    array = partial(np.array, dtype=object)
+    return [r for r in rows if bits(lambda v: [v], r) != bits(lambda v: array([v]), r)]
 
 
 def signature_of(output: Mapping[str, Any]) -> dict[str, Any]:

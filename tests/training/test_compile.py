@@ -85,6 +85,7 @@ from app.training.compile_flow import NotCompilable
 from tests.training.compile_cases import (
     RECIPE,
     Case,
+    answered_otherwise_as_a_batch,
     coded,
     frame,
     output_of,
@@ -297,9 +298,12 @@ def test_a_compiled_model_says_what_scikit_learn_says_on_rows_it_never_saw(case,
     assert result.verified["label_flips"] == 0
     unseen = table(rows=97, seed=5)
     expected = answer(pipeline, prepare(RECIPE, unseen), output).arrays()
-    given = load(result.compiled).score(unseen).arrays()
+    model = load(result.compiled)
+    given = model.score(unseen).arrays()
     assert given.keys() == expected.keys()
     assert all(agree(given[name], expected[name], 1e-9) for name in given)
+    few = {name: values[:9] for name, values in unseen.items()}
+    assert answered_otherwise_as_a_batch(model, few) == []
 
 
 REFUSED = [

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from threadpoolctl import threadpool_limits
 
+from app.scoring.format import load
 from app.scoring.frame import Recipe
 from app.training.compile import compile_and_verify
 from tests.scoring.fitted_catalogue import catalogue, fitted, frame, targets, task_of, variants
+from tests.training.compile_cases import answered_otherwise_as_a_batch
 
 NUMBERS = ["a", "b", "c", "d"]
 RECIPE = Recipe.from_list(
@@ -39,6 +41,17 @@ def sample() -> dict[str, list[Any]]:
     }
 
 
+def odd_rows() -> dict[str, list[Any]]:
+    """Rows of the table, then what it doesn't hold: gaps, strangers, huge numbers."""
+    rows = {name: values[:4] for name, values in sample().items()}
+    changes: list[dict[str, Any]] = [{"d": None}, {"place": "Ünseen", "note": ""}]
+    changes += [{"place": None, "note": None}, {"a": 1e300, "b": -5.5}, {"a": 2**60, "b": True}]
+    return {
+        name: [*values, *(change.get(name, values[0]) for change in changes)]
+        for name, values in rows.items()
+    }
+
+
 def output_of(model: Any, name: str) -> dict[str, Any]:
     entry, task = catalogue()[name], task_of(name)
     if entry.get("prepares") or not entry["tasks"] or task == "decomposition":
@@ -50,7 +63,10 @@ def output_of(model: Any, name: str) -> dict[str, Any]:
 
 
 def reasons(name: str) -> list[str | None]:
-    """Why each way of using the estimator has no compiled form; None for one that has."""
+    """Why each way of using the estimator has no compiled form; None for one that has.
+
+    One that has must answer a request of one row as it answers a batch.
+    """
     found = []
     for estimator in variants(name):
         for number in range(len(targets(task_of(name)))):
@@ -60,7 +76,10 @@ def reasons(name: str) -> list[str | None]:
                     warnings.simplefilter("ignore")
                     output = output_of(model, name)
                 signature = {"inputs": INPUTS, "output": output}
-                found.append(compile_and_verify(model, RECIPE, signature, sample()).reason)
+                result = compile_and_verify(model, RECIPE, signature, sample())
+                found.append(result.reason)
+                if result.compiled is not None:
+                    assert answered_otherwise_as_a_batch(load(result.compiled), odd_rows()) == []
     return found
 
 
