@@ -1,8 +1,8 @@
 """Starts, watches and stops the role processes of one host.
 
-In order: one supervisor a home (a lock), a folder for the sockets, the migrations and the first
-admin key in a process of their own, then the roles. A role that dies is started again, each time a
-little later; when the supervisor ends, by whatever signal, so do they all.
+In order: one supervisor a home and a port (locks), a folder for the sockets, the migrations and the
+first admin key in a process of their own, then the roles. A role that dies is started again, each
+time a little later; when the supervisor ends, by whatever signal, so do they all.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,9 +58,11 @@ class Supervisor:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        with one_per_home(self._settings), sockets_folder(self._settings):
+        with ExitStack() as held:
+            held.enter_context(one_per_home(self._settings))
             if any(role.name == "api" for role in self._roles):
-                refuse_taken_port(self._settings.host, self._settings.port)
+                held.enter_context(one_per_port(self._settings.host, self._settings.port))
+            held.enter_context(sockets_folder(self._settings))
             self._migrate()
             try:
                 while not self._stopping:
@@ -169,11 +171,28 @@ def sockets_folder(settings: Settings) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def refuse_taken_port(host: str, port: int) -> None:
-    """Raise SettingsError when somebody listens already.
+@contextmanager
+def one_per_port(host: str, port: int) -> Iterator[None]:
+    """Hold a port's lock; raises SettingsError when another supervisor has it, or anybody listens.
 
-    The server itself would not notice: it shares the port, and each gets some of the requests.
+    The server itself would not notice: it shares the port, and each gets some of the requests. The
+    lock is there before anybody listens, and while the API is started anew. It is a name, not a
+    file, so it goes with the process; Linux has such names, elsewhere only the port is looked at.
     """
+    with socket.socket(socket.AF_UNIX) as lock:
+        if sys.platform == "linux":
+            try:
+                lock.bind(f"\0modelyard-port-{port}")
+            except OSError as error:
+                raise SettingsError(
+                    f"Can't listen on {host}:{port}: another modelyard server has the port"
+                ) from error
+        refuse_taken_port(host, port)
+        yield
+
+
+def refuse_taken_port(host: str, port: int) -> None:
+    """Raise SettingsError when somebody listens already."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with contextlib.closing(socket.socket(family)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
