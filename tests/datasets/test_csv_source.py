@@ -90,6 +90,17 @@ def test_quoted_line_ends_at_the_borders_of_the_engines_buffers(tables):
     assert table.rows[0]["b"] == value
 
 
+def test_rows_keep_their_order_where_several_threads_read(tables):
+    """The engine looked words up by a join, and the join mixed up what two threads had read."""
+    text = "n,a,t\n" + "".join(
+        f"{row},{row if row % 100 else '-'},{'x' * 900}\n" for row in range(12_000)
+    )
+    table = tables.ingest(text)
+    assert table.types["a"] == "integer"
+    lines = table.exported("csv").decode().splitlines()[1:]
+    assert [line.partition(",")[0] for line in lines] == [str(row) for row in range(12_000)]
+
+
 @pytest.mark.parametrize(
     "failing",
     ["read_csv('nowhere')", "(SELECT * FROM {0} LIMIT 1)", "(FROM {0} UNION ALL FROM {0})"],
