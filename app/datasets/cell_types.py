@@ -31,7 +31,7 @@ _DATETIME = (
     "(Z|[+-][0-9]{2}(:?[0-9]{2})?)?)?"
 )
 _OFFSET = ".{16,}(Z|[+-][0-9]{2}(:?[0-9]{2})?)"
-_NATIVE = {Kind.INTEGER, Kind.NUMBER, Kind.BOOLEAN, Kind.DATETIME}
+NATIVE = {Kind.INTEGER, Kind.NUMBER, Kind.BOOLEAN, Kind.DATETIME}
 _EXACT = 1 << 53
 _WIDE = 16  # characters: more may be an integer past 2**53
 
@@ -180,11 +180,11 @@ def inferred_value(column: SourceColumn, type_: str, flags: Seen) -> str:
     value = column.value
     if type_ == "string":
         # Numbers become strings only where there are none.
-        return "CAST(NULL AS VARCHAR)" if column.kind in _NATIVE else value
+        return "CAST(NULL AS VARCHAR)" if column.kind in NATIVE else value
     if column.kind is Kind.NUMBER:
         double = f"CASE WHEN NOT isnan({value}) THEN {_signless(value)} END"
         return f"CAST({double} AS BIGINT)" if type_ == "integer" else double
-    if column.kind in _NATIVE:
+    if column.kind in NATIVE:
         return value
     if type_ == "boolean":
         typed = f"(lower({value}) = 'true')"

@@ -16,17 +16,17 @@ is of strings. ``WEAK_NULL_WORDS`` are missing only in columns that aren't, and 
 other formats only null is missing, and a NaN.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.datasets.cell_types import Seen, demanded_value, inferred_value, seen
+from app.datasets.cell_types import NATIVE, Seen, demanded_value, inferred_value, seen
 from app.datasets.ingest_request import ColumnRule
-from app.datasets.table_engine import TableEngine, select
+from app.datasets.table_engine import TableEngine, select, stacked
 from app.datasets.table_source import Kind, SourceColumn, TableSource
 from app.kernel.errors import ServiceError
 
-_AT_ONCE = 128  # columns per query: expressions take memory outside of the engine's limit
+_AT_ONCE = 128  # columns per query: their cells are copied, outside of the engine's limit
 _SAMPLE_ROWS = 10_000
 _NOTHING = Seen(0)
 _WHOLE = Seen.INTEGER | Seen.INTEGRAL
@@ -116,10 +116,23 @@ class _Query:
         return bool(self.flags & Seen.PADDED) and not self.flags & Seen.OTHER
 
     @property
-    def sql(self) -> str:
+    def cell(self) -> str:
+        """SQL of what is looked at."""
+        return self.column.value if self.rule is None else self.column.text
+
+    @property
+    def kind(self) -> Kind:
+        """What type the cell has in SQL: all texts are of one."""
+        native = self.rule is None and self.column.kind in NATIVE
+        return self.column.kind if native else Kind.TEXT
+
+    @property
+    def told(self) -> str:
+        """SQL of what a cell named ``cell`` is."""
+        column = replace(self.column, value="cell", text="cell")
         if self.rule is None:
-            return seen(self.column, self.expected)
-        _, bad = demanded_value(self.column, self.rule)
+            return seen(column, self.expected)
+        _, bad = demanded_value(column, self.rule)
         return f"CASE WHEN {bad} THEN {Seen.BAD.value} ELSE 0 END"
 
     def expecting(self, flags: Seen) -> "_Query":
@@ -166,14 +179,33 @@ def _observe(
     engine: TableEngine, relation: str, queries: Sequence[_Query], rows: int | None = None
 ) -> None:
     """Look at all cells of some columns; raises Miscounted if there aren't so many rows."""
-    for start in range(0, max(1, len(queries)), _AT_ONCE):
-        batch = queries[start : start + _AT_ONCE]
-        asked = ["count(*)", *(f"bit_or({query.sql})" for query in batch)]
-        count, *answers = engine.row(select(asked, relation))
-        if rows is not None and count != rows:
-            raise Miscounted(f"{count} rows were found, not {rows}")
-        for query, answer in zip(batch, answers, strict=True):
-            query.flags |= Seen(answer or 0)
+    if not queries:
+        _check_count(engine.row(select(["count(*)"], relation))[0], rows)
+    for batch in _alike(queries):
+        shapes = list(dict.fromkeys(query.told for query in batch))
+        cells = [{"cell": query.cell, "shape": str(shapes.index(query.told))} for query in batch]
+        told = shapes[0]
+        if len(shapes) > 1:
+            cases = (f"WHEN {number} THEN {shape}" for number, shape in enumerate(shapes))
+            told = f"CASE shape {' '.join(cases)} END"
+        asked = select(["number", "count(*)", f"bit_or({told})"], f"({stacked(cells, relation)})")
+        answers = engine.rows(f"{asked} GROUP BY number")
+        _check_count(min((count for _, count, _ in answers), default=0), rows)
+        for number, _, answer in answers:
+            batch[number].flags |= Seen(answer or 0)
+
+
+def _alike(queries: Sequence[_Query]) -> Iterator[list[_Query]]:
+    """Those whose cells have one type in SQL, some at a time."""
+    for kind in dict.fromkeys(query.kind for query in queries):
+        found = [query for query in queries if query.kind is kind]
+        for start in range(0, len(found), _AT_ONCE):
+            yield found[start : start + _AT_ONCE]
+
+
+def _check_count(count: int, rows: int | None) -> None:
+    if rows is not None and count != rows:
+        raise Miscounted(f"{count} rows were found, not {rows}")
 
 
 def _type(flags: Seen, column: SourceColumn) -> str:

@@ -7,19 +7,19 @@ the column is marked ``sampled``.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from app.datasets.stored_table import AT_ONCE, StoredColumn, StoredTable
-from app.datasets.table_engine import select
+from app.datasets.table_engine import select, stacked
 
 MOST_EXACT_ROWS = 1_000_000
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 MOST_TOP_VALUES = 10
 MOST_BINS = 20
 _LONGEST_TEXT, _LONG_BYTES = 200, 1000
-_QUANTILE_CELLS = 2_000_000  # all of a query's values are held in memory
+_CELLS = 2_000_000  # of one query, whose values are held in memory
 _SPREAD, _SPREAD_END = 2_654_435_761, 1 << 32
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -32,10 +32,10 @@ Profile = dict[str, Any]
 def profile(table: StoredTable, threads: int) -> list[Profile]:
     """A profile per column, in order, as JSON values; leaves the engine at so many threads."""
     (rows,) = table.engine.row(select(["count(*)"], table.relation))
-    profiles = [_Column(table, column, rows) for column in table.columns]
+    profiles = [_Column(column, longest) for column, longest in _longest(table)]
+    _count(table, profiles, rows)
     ordered = [one for one in profiles if one.has_order]
-    for one in ordered:
-        one.add_histogram()
+    _add_histograms(table, ordered, rows)
     _add_quantiles(table, ordered, rows)
     table.engine.use_threads(1)
     _add_moments(table, [one for one in ordered if one.column.type != "datetime"])
@@ -46,17 +46,25 @@ def profile(table: StoredTable, threads: int) -> list[Profile]:
 class _Column:
     """A column's profile in the making. Its datetimes are microseconds since 1970 until told."""
 
-    def __init__(self, table: StoredTable, column: StoredColumn, rows: int) -> None:
-        self.table = table
+    def __init__(self, column: StoredColumn, longest: int) -> None:
         self.column = column
         self.value = f"epoch_us({column.cell})" if column.type == "datetime" else column.cell
-        key = self.value
-        if column.type == "string":
-            key, self.value = _text_key(table, column.cell)
-        missing, distinct, least, most, top = table.engine.row(_counting(table, key, self.value))
-        self.profile: Profile = {
-            "name": column.name,
-            "type": column.type,
+        self.key = self.value
+        if longest > _LONG_BYTES:
+            # A table of long texts would not fit into memory: their MD5 tells them apart.
+            self.key, self.value = (
+                f"md5({column.cell})",
+                f"left({column.cell}, {_LONGEST_TEXT + 1})",
+            )
+        self.profile: Profile = {}
+        self.present = 0
+
+    def count(self, rows: int, answer: Sequence[Any]) -> None:
+        """Take what was counted of so many rows; the rest of the profile is still empty."""
+        missing, distinct, least, most, top = answer
+        self.profile = {
+            "name": self.column.name,
+            "type": self.column.type,
             "nullable": missing > 0,
             "missing": missing,
             "distinct": distinct,
@@ -65,7 +73,7 @@ class _Column:
             "mean": None,
             "std": None,
             "quantiles": None,
-            "top_values": top or [],
+            "top_values": [{"value": one["value"], "count": -one["rank"]} for one in top or ()],
             "histogram": None,
             "sampled": False,
         }
@@ -105,15 +113,9 @@ class _Column:
         # Large integers differ by less than their floats do.
         return f"sum({self.value})", f"stddev_samp(CAST({self.above_least} AS DOUBLE))"
 
-    def add_histogram(self) -> None:
-        """Count the values in bins of one width; a bin holds its lower edge, the last both."""
-        bin_, edges = self._number_bins() if self.column.type == "number" else self._whole_bins()
-        counted = select([f"{bin_} AS bin"], self.table.relation, where=f"{self.value} IS NOT NULL")
-        rows = self.table.engine.rows(f"{select(['bin', 'count(*)'], f'({counted})')} GROUP BY bin")
-        counts = [0] * (len(edges) - 1)
-        for number, count in rows:
-            counts[int(number)] += count
-        self.profile["histogram"] = {"edges": edges, "counts": counts}
+    def bins(self) -> tuple[str, list[Any]]:
+        """SQL of the number of a value's bin, and the edges of all bins."""
+        return self._number_bins() if self.column.type == "number" else self._whole_bins()
 
     def _number_bins(self) -> tuple[str, list[float]]:
         least, most = self.profile["min"] / self.scale, self.profile["max"] / self.scale
@@ -165,38 +167,68 @@ def _shortened(text: str) -> str:
 _SHOWN: dict[str, Callable[[Any], str]] = {"datetime": _stamp, "string": _shortened}
 
 
-def _text_key(table: StoredTable, cell: str) -> tuple[str, str]:
-    """SQL of what tells strings apart, and of what is shown of them.
+def _longest(table: StoredTable) -> Iterator[tuple[StoredColumn, int]]:
+    """Every column, with the bytes of its longest string."""
+    texts = [column.cell for column in table.columns if column.type == "string"]
+    longest: dict[str, int | None] = {}
+    for start in range(0, len(texts), AT_ONCE):
+        batch = texts[start : start + AT_ONCE]
+        found = table.engine.row(select([f"max(strlen({cell}))" for cell in batch], table.relation))
+        longest |= dict(zip(batch, found, strict=True))
+    return ((column, longest.get(column.cell) or 0) for column in table.columns)
 
-    Long ones are told apart by their MD5: a table of them would not fit into memory.
-    """
-    (longest,) = table.engine.row(select([f"max(strlen({cell}))"], table.relation))
-    if (longest or 0) <= _LONG_BYTES:
-        return cell, cell
-    return f"md5({cell})", f"left({cell}, {_LONGEST_TEXT + 1})"
+
+def _count(table: StoredTable, columns: Sequence[_Column], rows: int) -> None:
+    """Count missing and distinct values, find the extremes and the most frequent values."""
+    by_rank = "rank: -count, value: value, key: key"
+    for batch in _batches(columns, rows):
+        keyed = [{"key": one.key, "value": one.value} for one in batch]
+        grouped = ["number", "key", "any_value(value) AS value", "count(*) AS count"]
+        groups = f"{select(grouped, f'({stacked(keyed, table.relation)})')} GROUP BY number, key"
+        told = [
+            "number",
+            "coalesce(sum(count) FILTER (key IS NULL), 0)::BIGINT",
+            "count(key)",
+            "min(value)",
+            "max(value)",
+            f"min({{{by_rank}}}, {MOST_TOP_VALUES}) FILTER (key IS NOT NULL)",
+        ]
+        for number, *answer in table.engine.rows(f"{select(told, f'({groups})')} GROUP BY number"):
+            batch[number].count(rows, answer)
 
 
-def _counting(table: StoredTable, key: str, value: str) -> str:
-    """SQL of: missing, distinct, least, most, and the most frequent values."""
-    grouped = [f"{key} AS key", f"any_value({value}) AS value", "count(*) AS count"]
-    groups = f"{select(grouped, table.relation)} GROUP BY key"
-    by_rank = "count DESC, value, key"
-    top = f"(FROM groups WHERE key IS NOT NULL ORDER BY {by_rank} LIMIT {MOST_TOP_VALUES})"
-    listed = select([f"list({{value: value, count: count}} ORDER BY {by_rank})"], top)
-    told = [
-        "coalesce(sum(count) FILTER (key IS NULL), 0)::BIGINT",
-        "count(key)",
-        "min(value)",
-        "max(value)",
-        f"({listed})",
-    ]
-    return f"WITH groups AS MATERIALIZED ({groups}) {select(told, 'groups')}"
+def _batches(columns: Sequence[_Column], rows: int) -> Iterator[list[_Column]]:
+    """Columns of one type to be asked for in one query: one at a time where there are many rows."""
+    at_once = max(1, min(AT_ONCE, _CELLS // rows)) if rows else AT_ONCE
+    for type_ in dict.fromkeys(one.column.type for one in columns):
+        found = [one for one in columns if one.column.type == type_]
+        for start in range(0, len(found), at_once):
+            yield found[start : start + at_once]
+
+
+def _add_histograms(table: StoredTable, columns: Sequence[_Column], rows: int) -> None:
+    """Count the values in bins of one width; a bin holds its lower edge, the last both."""
+    for batch in _batches(columns, rows):
+        bins = [one.bins() for one in batch]
+        cells = [
+            {"bin": f"CASE WHEN {one.value} IS NOT NULL THEN CAST({bin_} AS INTEGER) END"}
+            for one, (bin_, _) in zip(batch, bins, strict=True)
+        ]
+        for one, (_, edges) in zip(batch, bins, strict=True):
+            one.profile["histogram"] = {"edges": edges, "counts": [0] * (len(edges) - 1)}
+        counted = select(
+            ["number", "bin", "count(*)"],
+            f"({stacked(cells, table.relation)})",
+            where="bin IS NOT NULL",
+        )
+        for number, bin_, count in table.engine.rows(f"{counted} GROUP BY number, bin"):
+            batch[number].profile["histogram"]["counts"][bin_] = count
 
 
 def _add_quantiles(table: StoredTable, columns: list[_Column], rows: int) -> None:
     sampled = rows > MOST_EXACT_ROWS
     relation = _sample(table.relation, rows) if sampled else table.relation
-    at_once = max(1, min(AT_ONCE, _QUANTILE_CELLS // rows)) if rows else AT_ONCE
+    at_once = max(1, min(AT_ONCE, _CELLS // rows)) if rows else AT_ONCE
     wanted = f"[{', '.join(map(str, QUANTILES))}]"
     for start in range(0, len(columns), at_once):
         batch = columns[start : start + at_once]

@@ -4,7 +4,7 @@ Text with an offset from UTC must go through TIMESTAMPTZ: DuckDB's cast to TIMES
 offset without a word.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import partial
@@ -143,6 +143,27 @@ def select(
     condition = "" if where is None else f" WHERE {where}"
     bound = "" if limit is None else f" LIMIT {limit} OFFSET {offset}"
     return f"SELECT {', '.join(values)} FROM {relation}{condition}{bound}"  # noqa: S608
+
+
+def stacked(columns: Sequence[Mapping[str, str]], relation: str) -> str:
+    """A query of many columns' cells below each other: ``number`` is the column's place.
+
+    Each column gives the SQL of what a row is to hold, by name; of one type in all columns. What is
+    asked of them then stands in a query once: asked of each column by itself, it takes the engine
+    longer to understand than to answer.
+    """
+    if len(columns) == 1:
+        return select(["0 AS number", *_named(columns[0], "{1} AS {0}")], relation)
+    cells = (
+        ", ".join([f"number: {number}", *_named(column, "{0}: {1}")])
+        for number, column in enumerate(columns)
+    )
+    listed = ", ".join(f"{{{cell}}}" for cell in cells)
+    return select([f"unnest([{listed}], recursive := true)"], relation)
+
+
+def _named(column: Mapping[str, str], form: str) -> list[str]:
+    return [form.format(name, sql) for name, sql in column.items()]
 
 
 def literal(text: str) -> str:
