@@ -80,6 +80,18 @@ class Copies:
         finally:
             path.unlink(missing_ok=True)
 
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A new folder for what a query can't hold in memory; gone when the block ends."""
+        path = self._folder / f"scratch-{new_id()}"
+        with disk_errors():
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.mkdir(mode=0o700)
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
     def keep(self, name: str, draft: Path, digest: str) -> Kept:
         """Give a finished draft its name, and let older files give way."""
         path = self._folder / name

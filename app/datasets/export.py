@@ -11,11 +11,10 @@ puts an apostrophe before them, for people who open the file in a spreadsheet.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from app.datasets.cell_types import NULL_WORDS
@@ -35,15 +34,16 @@ Rows = tuple[list[str], list[dict[str, Any]]]
 
 
 def read_rows(
-    parquet: Path, *, offset: int, limit: int, columns: Sequence[str] | None = None
+    parquet: Path, *, work: Path, offset: int, limit: int, columns: Sequence[str] | None = None
 ) -> Rows:
     """The names of columns, and ``limit`` rows at most from an offset on, as JSON values.
 
     Fewer rows where they are large, at least one; none past the end. Datetimes are RFC 3339 in UTC.
-    ``columns`` chooses columns, in that order. Raises Invalid.
+    ``columns`` chooses columns, in that order; ``work`` is a folder of this call alone. Raises
+    Invalid.
     """
     _check_window(offset, limit)
-    with _opened(parquet) as table:
+    with _opened(parquet, work) as table:
         chosen = _chosen(table, columns)
         names = [column.name for column in chosen]
         values = [
@@ -75,14 +75,16 @@ def read_rejects(rejects: Path, *, offset: int, limit: int) -> Rows:
     return list(_REJECT_KEYS), found
 
 
-def export(parquet: Path, format_: str, *, spreadsheet: bool = False) -> Iterator[bytes]:
+def export(
+    parquet: Path, format_: str, *, work: Path, spreadsheet: bool = False
+) -> Generator[bytes, None, None]:
     """A whole table as ``csv``, ``ndjson`` or ``parquet``, in pieces; close it if not read out."""
     if format_ == "parquet":
         with parquet.open("rb") as file:
             while piece := file.read(_PIECE):
                 yield piece
         return
-    with _opened(parquet) as table:
+    with _opened(parquet, work) as table:
         if format_ == "csv":
             yield from _csv(table, spreadsheet=spreadsheet)
         elif format_ == "ndjson":
@@ -173,9 +175,6 @@ def _check_window(offset: int, limit: int) -> None:
 
 
 @contextmanager
-def _opened(parquet: Path) -> Iterator[StoredTable]:
-    with (
-        TemporaryDirectory() as work,
-        open_tables([parquet], work=Path(work), memory_bytes=_MEMORY) as engine,
-    ):
+def _opened(parquet: Path, work: Path) -> Iterator[StoredTable]:
+    with open_tables([parquet], work=work, memory_bytes=_MEMORY) as engine:
         yield StoredTable.open(engine, parquet)

@@ -8,7 +8,7 @@ the memory of two conversions at most.
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -140,8 +140,8 @@ class Tables:
     def rows(self, question: dict[str, Any]) -> dict[str, Any]:
         """Some rows of a table."""
         window = {"offset": question["offset"], "limit": question["limit"]}
-        with self._table(question) as path:
-            columns, items = read_rows(path, **window, columns=question["columns"])
+        with self._table(question) as path, self._copies.scratch() as work:
+            columns, items = read_rows(path, work=work, **window, columns=question["columns"])
         return {"columns": columns, "items": items}
 
     def rejects(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -172,9 +172,14 @@ class Tables:
 
     def _written(self, question: dict[str, Any], name: str) -> Generator[bytes, None, Kept]:
         beat, digest = time.monotonic(), Digest()
-        with self._table(question) as table, self._copies.draft() as draft:
-            pieces = export(table, question["format"], spreadsheet=question["spreadsheet"])
-            with disk_errors(), draft.open("xb") as file:
+        spreadsheet = question["spreadsheet"]
+        with (
+            self._table(question) as table,
+            self._copies.scratch() as work,
+            self._copies.draft() as draft,
+        ):
+            pieces = export(table, question["format"], work=work, spreadsheet=spreadsheet)
+            with disk_errors(), closing(pieces), draft.open("xb") as file:
                 for piece in digest.through(pieces):
                     file.write(piece)
                     if time.monotonic() - beat > _BEAT_SECONDS:

@@ -19,6 +19,7 @@ class Ingested:
     result: IngestResult
     parquet: Path
     rejects: Path
+    work: Path
 
     @property
     def types(self):
@@ -28,7 +29,11 @@ class Ingested:
     @property
     def rows(self):
         """The first rows."""
-        return read_rows(self.parquet, offset=0, limit=100)[1]
+        return self.page(offset=0, limit=100)[1]
+
+    def page(self, **window):
+        """The names of columns, and some rows."""
+        return read_rows(self.parquet, work=self.work, **window)
 
     @property
     def rejected(self):
@@ -50,7 +55,7 @@ class Ingested:
 
     def exported(self, format_, **options):
         """The whole table in a format."""
-        return b"".join(export(self.parquet, format_, **options))
+        return b"".join(export(self.parquet, format_, work=self.work, **options))
 
 
 class Tables:
@@ -84,7 +89,7 @@ class Tables:
         request = IngestRequest.from_json(json.loads(json.dumps(request.as_json())))
         result = ingest(request, parquet=parquet, rejects=rejects, work=work, **options)
         assert not list(work.iterdir())
-        return Ingested(result, parquet, rejects)
+        return Ingested(result, parquet, rejects, work)
 
     def left(self):
         """The files that lie in the folder, the sources aside."""

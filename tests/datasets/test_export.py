@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.datasets.export import export, read_rows
+from app.datasets.export import export
 from app.kernel.errors import Invalid
 from tests.datasets.tables import Tables, ndjson
 
@@ -185,7 +185,7 @@ def test_an_unknown_format_is_refused(tables):
 
 def test_an_export_that_is_given_up_lets_go_of_everything(tables):
     table = tables.ingest("a,b\n" + "1,2\n" * 50_000)
-    pieces = export(table.parquet, "csv")
+    pieces = export(table.parquet, "csv", work=table.work)
     assert next(pieces) == b"a,b\n"
     assert b"1,2\n" in next(pieces)
     pieces.close()
@@ -194,15 +194,15 @@ def test_an_export_that_is_given_up_lets_go_of_everything(tables):
 
 def test_rows_are_read_in_pages(tables):
     table = tables.ingest("a,b,c\n" + "".join(f"{row},x{row},{row / 2}\n" for row in range(5000)))
-    names, rows = read_rows(table.parquet, offset=4000, limit=2, columns=["c", "a"])
+    names, rows = table.page(offset=4000, limit=2, columns=["c", "a"])
     assert names == ["c", "a"]
     assert rows == [{"c": 2000.0, "a": 4000}, {"c": 2000.5, "a": 4001}]
-    assert len(read_rows(table.parquet, offset=4990, limit=100)[1]) == 10
-    assert read_rows(table.parquet, offset=5000, limit=100)[1] == []
+    assert len(table.page(offset=4990, limit=100)[1]) == 10
+    assert table.page(offset=5000, limit=100)[1] == []
     seen = [
         row["a"]
         for offset in range(0, 5000, 700)
-        for row in read_rows(table.parquet, offset=offset, limit=700, columns=["a"])[1]
+        for row in table.page(offset=offset, limit=700, columns=["a"])[1]
     ]
     assert seen == list(range(5000))
 
@@ -210,7 +210,7 @@ def test_rows_are_read_in_pages(tables):
 def test_pages_of_large_rows_are_shorter_but_never_empty(tables):
     big = "x" * 3_000_000
     table = tables.ingest("a,b\n" + f"{big},1\n" * 10)
-    pages = [len(read_rows(table.parquet, offset=0, limit=limit)[1]) for limit in (1, 10)]
+    pages = [len(table.page(offset=0, limit=limit)[1]) for limit in (1, 10)]
     assert pages == [1, 5]
 
 
@@ -225,7 +225,7 @@ def test_pages_of_large_rows_are_shorter_but_never_empty(tables):
 )
 def test_pages_that_do_not_exist_are_refused(tables, asked, pointer):
     with pytest.raises(Invalid) as refusal:
-        read_rows(tables.ingest("a\n1\n").parquet, **asked)
+        tables.ingest("a\n1\n").page(**asked)
     assert refusal.value.errors[0].pointer == pointer
 
 

@@ -1,5 +1,6 @@
 """The ingest process: lanes, beats, conversions that nobody waits for any more."""
 
+import tempfile
 import threading
 import time
 
@@ -124,6 +125,17 @@ def test_a_text_is_made_once(stored, monkeypatch):
     assert first["result"]["bytes"] == len("a,b\n1,x\n2,y\n")
 
 
+def test_tables_are_read_without_the_systems_folder_for_temporary_files(
+    stored, tmp_path, monkeypatch
+):
+    tables, asked = stored
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "full"))
+    rows = tables.rows({**asked, "offset": 0, "limit": 1, "columns": None})
+    assert rows["items"] == [{"a": 1, "b": "x"}]
+    (text,) = messages(tables.export({**asked, "format": "csv", "spreadsheet": False}))
+    assert [str(path) for path in (tmp_path / "copies").iterdir()] == [text["result"]["path"]]
+
+
 def test_who_wants_the_same_text_waits_for_it_with_beats(stored, monkeypatch):
     tables, asked = stored
     asked |= {"format": "csv", "spreadsheet": False}
@@ -152,6 +164,6 @@ def test_a_text_that_is_given_up_leaves_nothing(stored, tmp_path, monkeypatch):
     monkeypatch.setattr(process, "_BEAT_SECONDS", -1)
     answers = tables.export(asked)
     next(answers)
-    assert len(list((tmp_path / "copies").iterdir())) == 1
+    assert len(list((tmp_path / "copies").glob("draft-*"))) == 1
     answers.close()
     assert list((tmp_path / "copies").iterdir()) == []
