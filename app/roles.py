@@ -2,14 +2,11 @@
 
 import os
 import signal
-import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import structlog
 from flask import Flask
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
@@ -18,7 +15,7 @@ from granian.http import HTTP1Settings
 from app.config import Settings
 from app.datasets.backlog import KIND as DATASET_JOB
 from app.factory import create_app
-from app.kernel.errors import ServiceError
+from app.housekeeping import chores, start_chores, sweeps
 from app.kernel.job_claims import Job
 from app.kernel.job_worker import Worker
 from app.kernel.jobs import JobQueue
@@ -40,9 +37,7 @@ from app.training.workers import PRELOAD as TRAINING_PRELOAD
 from app.training.workers import FitHost, TrainingWorker
 from app.wiring import Wiring
 
-log = structlog.get_logger("roles")
 _KILL_SECONDS = 15
-_HOUSE_SECONDS = 600.0
 PRELOADS = (*TRAINING_PRELOAD, *BATCH_PRELOAD, *IMPORT_PRELOAD)
 _SERVER_VARIABLE = "MODELYARD_SERVER_PID"
 
@@ -104,7 +99,7 @@ def make_app() -> Flask:
     wiring = Wiring(settings)
     app = create_app(settings, wiring)
     wiring.start_following()
-    start_chores(wiring.sweeps())
+    start_chores(sweeps(wiring))
     # Only under a supervisor are there neighbours to wait for.
     app.extensions["health"].checks |= wiring.neighbour_checks()
     return app
@@ -158,7 +153,7 @@ def run_worker(settings: Settings) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.drain())
         sandbox.warm()
-        start_chores(wiring.chores())
+        start_chores(chores(wiring))
         worker.run()
     wiring.close()
 
@@ -198,19 +193,3 @@ def job_kinds(wiring: Wiring, sandbox: Sandbox) -> dict[str, Handled]:
         ).handler(sandbox)
         kinds[BATCH_JOB] = Handled(batches.handle, batches.on_failure)
     return kinds
-
-
-def start_chores(chores: Mapping[str, Callable[[], object]]) -> None:
-    """Keep house in a thread of its own."""
-    threading.Thread(target=keep_house, args=(chores,), daemon=True, name="chores").start()
-
-
-def keep_house(chores: Mapping[str, Callable[[], object]]) -> None:
-    """Forget what is over and sweep up what died left behind, for ever; each chore on its own."""
-    while True:
-        time.sleep(_HOUSE_SECONDS)
-        for name, chore in chores.items():
-            try:
-                chore()
-            except (ServiceError, OSError) as error:
-                log.warning("chore_failed", chore=name, error=str(error))

@@ -33,7 +33,6 @@ from app.kernel.signing import KeyRing
 from app.kernel.slots import Slots
 from app.kernel.sql import Database
 from app.kernel.work import states_of
-from app.kernel.work_folders import sweep_work
 from app.models.imports import MOST_SKOPS_BYTES
 from app.models.peers import PeerReferrer
 from app.models.service import Models
@@ -50,9 +49,6 @@ from app.training.peers import DatasetsPeer as TrainingDatasetsPeer
 from app.training.service import RunBounds, TrainingRuns
 from app.training.tables import TrainingRun
 
-_JOBS_KEPT = timedelta(days=30)
-_TEMPORARY_SECONDS = 3600.0
-_WORK_FOLDERS = ("uploads", "imports", "runs", "batches")
 _NO_APP = "no app has been made in this process"
 
 
@@ -301,30 +297,6 @@ class Wiring:
             name: LocalClient(partial(self.socket, name), name).ping
             for service, name in names.items()
             if service in self.settings.services
-        }
-
-    def chores(self) -> dict[str, Callable[[], object]]:
-        """What must be forgotten or swept up now and then, by name."""
-        found: dict[str, Callable[[], object]] = {}
-        for number, database in enumerate(self.databases()):
-            found[f"jobs-{number}"] = partial(JobQueue(database).forget, _JOBS_KEPT)
-            found[f"idempotency-{number}"] = IdempotencyStore(database).forget
-        if "datasets" in self.settings.services:
-            found["datasets"] = self.datasets.leftovers.sweep
-        if "models" in self.settings.services:
-            found["models"] = self.models.collector.run
-        if "predictions" in self.settings.services:
-            found["predictions"] = self.predictions.sweep
-            found["batches"] = self.batches.contents.run
-        found["store"] = partial(self.store.sweep_temporary, _TEMPORARY_SECONDS)
-        return found | self.sweeps()
-
-    def sweeps(self) -> dict[str, Callable[[], object]]:
-        """The chores of each host: what its own dead processes left on its disk, by name."""
-        work = self.settings.instance / "work"
-        return {
-            f"work-{name}": partial(sweep_work, work / name, _TEMPORARY_SECONDS)
-            for name in _WORK_FOLDERS
         }
 
     def start_following(self) -> None:

@@ -6,19 +6,22 @@ table, so that what was known is served also while the models service is away.
 
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
+from app.kernel.artifact_mac import SecretRetired
 from app.kernel.auth import Call
 from app.kernel.errors import Invalid, NotFound, ServiceError, Unavailable
 from app.kernel.sql import Database
+from app.kernel.stored import ArtifactCorrupt
 from app.predictions.ports import Models
 from app.predictions.tables import KnownModel
 
 DEFAULT_ALIAS = "champion"
+READY, CORRUPT = "ready", "corrupt"
 EVERY_PROJECT = "*"
 LATEST = "latest"
 _WAIT_SECONDS = 10
@@ -26,6 +29,7 @@ _PAUSE_SECONDS = 1.0
 _REFERENCE = re.compile(
     r"(?P<model>[a-z0-9][a-z0-9._-]{0,62})(?:@(?P<alias>[a-z0-9][a-z0-9._-]{0,62})|/(?P<version>[1-9][0-9]{0,8}))?"
 )
+Used = TypeVar("Used")
 log = structlog.get_logger("directory")
 
 
@@ -57,11 +61,24 @@ class Known:
     locations: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def version_of(self, reference: Reference) -> int:
-        """The version that a reference means; raises NotFound."""
-        versions = {item["version"] for item in self.state["versions"] if item["state"] == "ready"}
+        """The version that a reference means; raises NotFound, ArtifactCorrupt."""
+        states = {item["version"]: item["state"] for item in self.state["versions"]}
+        number = self._number_of(reference, [n for n in states if states[n] == READY])
+        if states.get(number) == CORRUPT:
+            raise ArtifactCorrupt(f"{reference.model} version {number} is out of service")
+        if states.get(number) != READY:
+            raise NotFound(f"{reference.model} has no ready version {number}")
+        return number
+
+    def is_corrupt(self, version: int) -> bool:
+        """Whether the models service has found wrong bytes of a version."""
+        return any(
+            item["version"] == version and item["state"] == CORRUPT
+            for item in self.state["versions"]
+        )
+
+    def _number_of(self, reference: Reference, ready: Sequence[int]) -> int:
         if reference.version is not None:
-            if reference.version not in versions:
-                raise NotFound(f"{reference.model} has no ready version {reference.version}")
             return reference.version
         aliases = self.state["aliases"]
         if reference.alias is not None:
@@ -70,9 +87,9 @@ class Known:
             return int(aliases[reference.alias])
         if DEFAULT_ALIAS in aliases:
             return int(aliases[DEFAULT_ALIAS])
-        if not versions:
+        if not ready:
             raise NotFound(f"{reference.model} has no ready version yet")
-        return int(max(versions))
+        return max(ready)
 
 
 class Directory:
@@ -84,15 +101,19 @@ class Directory:
         self._known: dict[tuple[str, str], Known] = {}
         self._position: str | None = None
         self._stopped = threading.Event()
+        self._reporting = threading.Lock()
 
     def locate(self, call: Call, reference: Reference) -> Mapping[str, Any]:
-        """The location of the version that a reference means; raises NotFound, Unavailable."""
+        """The location of the version that a reference means.
+
+        Raises NotFound, Unavailable, and ArtifactCorrupt for a version that is known to be.
+        """
         place = (call.project, reference.model)
         known = self._known.get(place) or self._learn(call, reference.model)
         try:
             version = str(known.version_of(reference))
-        except NotFound:
-            # It may be so new that its event has not come yet.
+        except (NotFound, ArtifactCorrupt):
+            # It may be so new, or in order again so lately, that the event has not come yet.
             known = self._learn(call, reference.model)
             version = str(known.version_of(reference))
         location = known.locations.get(version)
@@ -101,6 +122,54 @@ class Directory:
             known.locations[version] = location
             self._remember(place, known)
         return location
+
+    def use(
+        self, call: Call, reference: Reference, act: Callable[[Mapping[str, Any]], Used]
+    ) -> Used:
+        """What ``act`` makes of the location of the version that a reference means.
+
+        A location that is out of date (signed with a secret that has been retired since, or of
+        bytes that lie elsewhere by now) is asked for anew, once. Of wrong bytes the models service
+        is told. Raises as ``locate`` and ``act`` do.
+        """
+        location = self.locate(call, reference)
+        try:
+            return act(location)
+        except SecretRetired as error:
+            fault: ServiceError = error
+        except ArtifactCorrupt as error:
+            self._report(call, location, error)
+            fault = error
+        fresh = self._locate_anew(call, reference, location)
+        if fresh == location:
+            raise fault
+        return act(fresh)
+
+    def _report(self, call: Call, location: Mapping[str, Any], fault: ArtifactCorrupt) -> None:
+        """Have the models service look at a version's bytes; raises the fault if it is one."""
+        model, version = location["model"], location["version"]
+        with self._reporting:
+            known = self._known.get((call.project, model))
+            if known is not None and known.is_corrupt(version):
+                raise fault
+            try:
+                state = self._models.verify(call, model, version)
+            except NotFound:
+                # Deleted, and its event has not come yet.
+                return
+            except ServiceError as error:
+                log.warning("not_verified", subject=location["subject"], error=error.detail)
+                raise fault from error
+            if state != READY:
+                self._learn(call, model)
+                raise fault
+
+    def _locate_anew(
+        self, call: Call, reference: Reference, old: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        known = self._learn(call, reference.model)
+        known.locations.pop(str(old["version"]), None)
+        return self.locate(call, reference)
 
     def _learn(self, call: Call, model: str) -> Known:
         place = (call.project, model)

@@ -7,6 +7,8 @@ from app.kernel.auth import Call
 from app.kernel.peers import Peer
 from app.predictions.ports import HeldDataset, ModelEvent
 
+_READ_SECONDS = 60.0
+
 
 class ModelsPeer:
     """``ports.Models`` by the models service's API, and its events."""
@@ -25,6 +27,12 @@ class ModelsPeer:
         """A version and where its artifacts lie; see the port."""
         path = f"/models/{model}/versions/{version}/location"
         return dict(self._models.ask(call, "GET", path, scope="models:locate").json)
+
+    def verify(self, call: Call, model: str, version: int) -> str:
+        """Have a version's bytes looked at; see the port."""
+        path = f"/models/{model}/versions/{version}/verify"
+        reply = self._models.ask(call, "POST", path, scope="models:locate", seconds=_READ_SECONDS)
+        return str(reply.json["state"])
 
     def events(
         self, call: Call, after: str | None, *, wait: int

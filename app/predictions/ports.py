@@ -24,6 +24,9 @@ class Models(Protocol):
     def location(self, call: Call, model: str, version: int) -> Mapping[str, Any]:
         """A version with its signature and where its artifacts lie; raises NotFound."""
 
+    def verify(self, call: Call, model: str, version: int) -> str:
+        """Have a version's bytes looked at; the state that it has then. Raises NotFound."""
+
     def events(
         self, call: Call, after: str | None, *, wait: int
     ) -> tuple[Sequence[ModelEvent], str]:

@@ -61,12 +61,17 @@ class Predictions:
         self._most_rows = most_rows
 
     def predict(self, call: Call, reference: Reference, body: Mapping[str, Any]) -> Predicted:
-        """Score a request's rows; raises NotFound, Invalid, TooLarge, Unavailable."""
-        location = self._directory.locate(call, reference)
-        columns, _ = read_rows(body, location["signature"]["inputs"], self._most_rows)
-        answered = self._engine.score(location, columns)
-        outputs = _included(answered.outputs, body.get("include"))
-        return Predicted(reference.model, location["version"], answered.engine, outputs)
+        """Score a request's rows; raises NotFound, Invalid, TooLarge, Unavailable, and
+        ArtifactCorrupt for a version whose bytes are wrong.
+        """
+
+        def score(location: Mapping[str, Any]) -> Predicted:
+            columns, _ = read_rows(body, location["signature"]["inputs"], self._most_rows)
+            answered = self._engine.score(location, columns)
+            outputs = _included(answered.outputs, body.get("include"))
+            return Predicted(reference.model, location["version"], answered.engine, outputs)
+
+        return self._directory.use(call, reference, score)
 
     def create(self, call: Call, body: Mapping[str, Any]) -> Prediction:
         """Score rows and keep inputs and outputs: durable when this returns."""

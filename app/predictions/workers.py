@@ -62,13 +62,16 @@ class BatchWorker:
         """Score all rows and keep the result in the store."""
         batch = attempt.row
         attempt.on_progress({"fraction": 0.0, "step": "reading", "message": ""})
-        location = self._directory.locate(
-            attempt.call, Reference(batch.model, version=batch.version)
-        )
-        engine = location["serving"]["engine"]
         model = attempt.folder / "model"
-        # Read once, checked, and these very bytes are what the child loads.
-        model.write_bytes(self._open_artifact(location, _FORMATS[engine]))
+
+        def fetch(location: Mapping[str, Any]) -> Mapping[str, Any]:
+            # Read once, checked, and these very bytes are what the child loads.
+            model.write_bytes(self._open_artifact(location, _FORMATS[_engine_of(location)]))
+            return location
+
+        reference = Reference(batch.model, version=batch.version)
+        location = self._directory.use(attempt.call, reference, fetch)
+        engine = _engine_of(location)
         arguments = {
             "parquet": str(self._dataset(batch, attempt.folder)),
             "model": str(model),
@@ -105,3 +108,7 @@ class BatchWorker:
     def _keep(self, batch: BatchPrediction, source: Path) -> dict[str, Any]:
         stored = self._store.put(key_of(batch, source.suffix), source)
         return {"key": stored.key, "digest": stored.digest, "bytes": stored.bytes}
+
+
+def _engine_of(location: Mapping[str, Any]) -> str:
+    return str(location["serving"]["engine"])

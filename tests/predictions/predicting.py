@@ -59,8 +59,8 @@ def fitted(model):
 class Predicting(Modelyard):
     """All services, a scorer that answers, and the models ``fast`` and ``slow``."""
 
-    def __init__(self, home, database_url=""):
-        super().__init__(home, database_url, services=SERVICES)
+    def __init__(self, home, database_url="", **settings):
+        super().__init__(home, database_url, services=SERVICES, **settings)
         self.sockets = Path(tempfile.mkdtemp(prefix="my-"))
         (self.settings.instance / "sockets").write_text(str(self.sockets))
         scoring = Scoring(Estimators(self.wiring.artifact_reader.open, 10**8))

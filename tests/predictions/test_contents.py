@@ -179,14 +179,3 @@ def test_a_deleted_batch_is_gone_also_when_the_store_is_away(sqlite_batches, mon
     assert client.get(sqlite_batches.path).status_code == 404
     assert [one.code for one in sqlite_batches.contents.run()] == ["orphan"]
     assert sqlite_batches.stored_keys() == set()
-
-
-def test_the_chores_of_a_host_name_every_work_folder(sqlite_yard):
-    chores = sqlite_yard.wiring.chores()
-    assert "batches" in chores
-    for name in ("uploads", "imports", "runs", "batches"):
-        left = sqlite_yard.settings.instance / "work" / name / "left"
-        left.mkdir(parents=True)
-        os.utime(left, (0, 0))
-        chores[f"work-{name}"]()
-        assert not left.exists()

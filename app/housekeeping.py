@@ -1,0 +1,68 @@
+"""What is done now and then: forget what is over, and sweep up what died left behind."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from functools import partial
+
+import structlog
+
+from app.kernel.errors import ServiceError
+from app.kernel.idempotency import IdempotencyStore
+from app.kernel.jobs import JobQueue
+from app.kernel.work_folders import sweep_work
+from app.wiring import Wiring
+
+Chores = Mapping[str, Callable[[], object]]
+_PAUSE_SECONDS = 600.0
+_JOBS_KEPT = timedelta(days=30)
+_TEMPORARY_SECONDS = 3600.0
+_WORK_FOLDERS = ("uploads", "imports", "runs", "batches")
+log = structlog.get_logger("housekeeping")
+
+
+def chores(wiring: Wiring) -> Chores:
+    """The chores of an installation, for the workers of any host, and those of this host."""
+    found: dict[str, Callable[[], object]] = {}
+    for number, database in enumerate(wiring.databases()):
+        found[f"jobs-{number}"] = partial(JobQueue(database).forget, _JOBS_KEPT)
+        found[f"idempotency-{number}"] = IdempotencyStore(database).forget
+    if "datasets" in wiring.settings.services:
+        found["datasets"] = wiring.datasets.leftovers.sweep
+    if "models" in wiring.settings.services:
+        found["models"] = wiring.models.collector.run
+    if "predictions" in wiring.settings.services:
+        found["predictions"] = wiring.predictions.sweep
+        found["batches"] = wiring.batches.contents.run
+    found["store"] = partial(wiring.store.sweep_temporary, _TEMPORARY_SECONDS)
+    return found | dict(sweeps(wiring))
+
+
+def sweeps(wiring: Wiring) -> Chores:
+    """The chores of each host: what its own dead processes left on its disk, by name."""
+    work = wiring.settings.instance / "work"
+    return {
+        f"work-{name}": partial(sweep_work, work / name, _TEMPORARY_SECONDS)
+        for name in _WORK_FOLDERS
+    }
+
+
+def start_chores(known: Chores) -> None:
+    """Keep house in a thread of its own."""
+    threading.Thread(target=_keep_house, args=(known,), daemon=True, name="chores").start()
+
+
+def _keep_house(known: Chores) -> None:
+    while True:
+        time.sleep(_PAUSE_SECONDS)
+        do_chores(known)
+
+
+def do_chores(known: Chores) -> None:
+    """Each chore once; one that fails keeps no other from being done."""
+    for name, chore in known.items():
+        try:
+            chore()
+        except (ServiceError, OSError) as error:
+            log.warning("chore_failed", chore=name, error=str(error))
