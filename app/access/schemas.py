@@ -6,7 +6,7 @@ from marshmallow import ValidationError, fields, validates_schema
 from marshmallow.validate import Length, OneOf, Range
 
 from app.access.service import ROLES, SCOPES
-from app.kernel.fields import Input, Name, Output, QueryInteger, UtcTime
+from app.kernel.fields import Input, Name, Output, QueryInteger, Resource, UtcTime
 
 
 class ProjectIn(Input):
@@ -16,7 +16,7 @@ class ProjectIn(Input):
     description = fields.String(load_default="", validate=Length(max=1000))
 
 
-class ProjectOut(Output):
+class ProjectOut(Resource):
     """A tenant: datasets, models, runs and predictions of one never meet those of another."""
 
     EXAMPLE: ClassVar = {
@@ -40,6 +40,13 @@ class ProjectList(Output):
 class KeyIn(Input):
     """A new key: scopes, a role, or both."""
 
+    BEYOND_FIELDS: ClassVar = {
+        "anyOf": [
+            {"required": ["scopes"], "properties": {"scopes": {"minItems": 1}}},
+            {"required": ["role"], "properties": {"role": {"type": "string"}}},
+        ]
+    }
+
     name = fields.String(required=True, validate=Length(min=1, max=100))
     scopes = fields.List(
         fields.String(validate=OneOf(SCOPES)), load_default=list, validate=Length(max=50)
@@ -55,7 +62,7 @@ class KeyIn(Input):
             raise ValidationError("Give scopes or a role.", "scopes")
 
 
-class KeyOut(Output):
+class KeyOut(Resource):
     """A key without its secret."""
 
     EXAMPLE: ClassVar = {

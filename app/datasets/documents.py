@@ -4,6 +4,7 @@ from typing import Any
 
 from app.datasets import schemas
 from app.datasets.receiving import OCTETS
+from app.kernel.spec import PART_OF_FILE, WHOLE_FILE
 
 _BINARY = {"type": "string", "format": "binary"}
 _CSV = "species,island,body_mass_g\nAdelie,Torgersen,3750\nGentoo,Biscoe,5700\n"
@@ -18,7 +19,12 @@ _COLUMNS_PART = {
 
 
 def _form(properties: dict[str, Any], example: dict[str, str]) -> dict[str, Any]:
-    schema = {"type": "object", "required": list(example), "properties": properties}
+    schema = {
+        "type": "object",
+        "required": list(example),
+        "properties": properties,
+        "additionalProperties": False,
+    }
     return {"multipart/form-data": {"schema": schema, "example": example}}
 
 
@@ -59,20 +65,14 @@ DATASET_BODY: dict[str, Any] = {
     },
 }
 
+_CONTENT = {
+    "text/csv": {"schema": {"type": "string"}, "example": _CSV},
+    "application/x-ndjson": {"schema": {"type": "string"}, "example": _NDJSON},
+    "application/vnd.apache.parquet": {"schema": _BINARY, "example": "PAR1.."},
+}
 CONTENT_RESPONSES: dict[str, Any] = {
-    "200": {
-        "description": "The whole table",
-        "content": {
-            "text/csv": {"schema": {"type": "string"}, "example": _CSV},
-            "application/x-ndjson": {"schema": {"type": "string"}, "example": _NDJSON},
-            "application/vnd.apache.parquet": {"schema": _BINARY, "example": "PAR1.."},
-        },
-    },
-    "206": {
-        "description": "A part of the Parquet file",
-        "content": {"application/vnd.apache.parquet": {"schema": _BINARY, "example": "PAR1.."}},
-    },
-    "304": {"description": "It is what the client has"},
+    "200": {"description": "The whole table", "content": _CONTENT, "headers": WHOLE_FILE},
+    "206": {"description": "A part of the file", "content": _CONTENT, "headers": PART_OF_FILE},
     "406": {"$ref": "#/components/responses/NotAcceptable"},
     "416": {"$ref": "#/components/responses/RangeNotSatisfiable"},
 }

@@ -12,9 +12,11 @@ from app.kernel.fields import (
     Name,
     Output,
     QueryInteger,
+    Resource,
     Tags,
     UtcTime,
 )
+from app.kernel.spec import CONTENT_DIGEST, IDEMPOTENCY_KEY
 from app.kernel.work_http import Progress
 
 STATES = ("queued", "running", "succeeded", "failed")
@@ -40,7 +42,7 @@ class DatasetPatch(Input):
     tags = Tags(metadata=_described("All tags that it is to have."))
 
 
-class DatasetOut(Output):
+class DatasetOut(Resource):
     """A name under which versions of a table are kept."""
 
     EXAMPLE: ClassVar = examples.DATASET
@@ -117,7 +119,10 @@ class UploadHeaders(Input):
     )
     content_digest = fields.String(
         data_key="Content-Digest",
-        metadata=_described("`sha-256=:<base64>:` of the body; must be there if it is chunked."),
+        metadata={
+            "description": CONTENT_DIGEST["description"],
+            "pattern": CONTENT_DIGEST["schema"]["pattern"],
+        },
     )
     content_encoding = fields.String(
         data_key="Content-Encoding", metadata=_described("`gzip`, where the body is not a form.")
@@ -131,9 +136,11 @@ class UploadHeaders(Input):
     )
     idempotency_key = fields.String(
         data_key="Idempotency-Key",
-        metadata=_described(
-            "A retry with the same key and the same Content-Digest gets the first answer again."
-        ),
+        metadata={
+            "description": "A retry with the same key and the same Content-Digest gets the first "
+            "answer again.",
+            **IDEMPOTENCY_KEY["schema"],
+        },
     )
 
 
@@ -244,7 +251,7 @@ class DatasetMade(DatasetOut):
     version = fields.Nested(VersionSummary, required=True, allow_none=True)
 
 
-class VersionOut(VersionSummary):
+class VersionOut(VersionSummary, Resource):
     """One table, once and for all."""
 
     EXAMPLE: ClassVar = examples.VERSION
@@ -335,7 +342,7 @@ class ContentHeaders(Input):
     """What of the content."""
 
     range = fields.String(
-        data_key="Range", metadata=_described("`bytes=0-1023`, of the Parquet file only.")
+        data_key="Range", metadata=_described("`bytes=0-1023`: only that part of the file.")
     )
 
 

@@ -17,7 +17,7 @@ def sent(content: Sendable, media_type: str = OCTETS) -> Response:
     """The answer to a GET or HEAD: 200, 206, 304 or 416. Texts are UTF-8."""
     is_text = media_type.startswith("text/")
     content_type = f"{media_type}; charset=utf-8" if is_text else media_type
-    headers = {"ETag": f'"{content.etag}"', "Accept-Ranges": "bytes"}
+    headers = {"ETag": f'"{content.etag}"'}
     if request.if_none_match.contains_weak(content.etag):
         return Response(status=304, headers=headers)
     wanted = _wanted_range(content)
@@ -28,6 +28,7 @@ def sent(content: Sendable, media_type: str = OCTETS) -> Response:
     start, end = wanted or (0, content.size)
     digest = f"sha-256=:{content.digest}:"
     headers |= {
+        "Accept-Ranges": "bytes",
         "Content-Length": str(end - start),
         "Content-Disposition": f'attachment; filename="{content.filename}"',
         "Repr-Digest": digest,

@@ -10,7 +10,12 @@ _LARGEST = 2**63
 
 
 class Input(Schema):
-    """Base of what clients send: an unknown field is an error."""
+    """Base of what clients send: an unknown field is an error.
+
+    ``BEYOND_FIELDS`` is JSON Schema of what a ``validates_schema`` asks of several fields at once.
+    """
+
+    BEYOND_FIELDS: ClassVar[dict[str, Any]] = {}
 
     class Meta:
         """An unknown field is an error."""
@@ -30,6 +35,10 @@ class Output(Schema):
         """Clients must bear fields that they don't know."""
 
         unknown = EXCLUDE
+
+
+class Resource(Output):
+    """Base of what has a row version: it is answered with an ETag."""
 
 
 class Integer(fields.Integer):

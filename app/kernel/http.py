@@ -10,7 +10,7 @@ view's arguments, then the view.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, ClassVar, cast
@@ -20,6 +20,7 @@ import msgspec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Flask, Response, current_app, g, request
 from marshmallow import Schema
+from werkzeug.datastructures import MultiDict
 
 from app.kernel import errors
 from app.kernel.auth import Access, Call
@@ -32,10 +33,12 @@ from app.kernel.peers import PREFIX
 from app.kernel.problems import CONTENT_TYPE, Problem, problem_example
 from app.kernel.routes import CONVERTERS, PATH_SCHEMAS
 from app.kernel.spec import (
+    HEADERS,
     PROBLEMS,
     SpecConverter,
     document,
     document_idempotency,
+    problem_headers,
     query_names,
 )
 
@@ -211,9 +214,9 @@ def _operation() -> Operation:
     return cast("Operation", g.operation)
 
 
-def unknown_parameters(operation: Operation, sent: Iterable[str]) -> list[FieldError]:
-    """One error for each query parameter that the operation doesn't have."""
-    return [
+def query_faults(operation: Operation, sent: MultiDict[str, str]) -> list[FieldError]:
+    """One error for each query parameter that isn't the operation's, comes twice or has a NUL."""
+    unknown = [
         FieldError(
             f"?{name}",
             "unknown_parameter",
@@ -223,6 +226,17 @@ def unknown_parameters(operation: Operation, sent: Iterable[str]) -> list[FieldE
         for name in sent
         if name not in operation.query
     ]
+    twice = [
+        FieldError(f"?{name}", "repeated", "Send it once")
+        for name, values in sent.lists()
+        if name in operation.query and len(values) > 1
+    ]
+    nul = [
+        FieldError(f"?{name}", "invalid_text", "NUL can't be kept")
+        for name, value in sent.items()
+        if name in operation.query and "\0" in value
+    ]
+    return unknown + twice + nul
 
 
 class Api(flask_smorest.Api):
@@ -252,11 +266,17 @@ class Api(flask_smorest.Api):
 
     def _register_responses(self) -> None:
         """The shared responses of failures, as problem+json, under the names of our errors."""
+        for name, header in HEADERS.items():
+            self.spec.components.header(name, header)
         kinds = {error.__name__: error.title for error in errors.tree()}
         for status, name in {**PROBLEMS, 500: "DEFAULT_ERROR"}.items():
             title = kinds.get(name, "Any other failure")
             content = {"schema": Problem, "example": problem_example(status, name, title)}
-            response = {"description": title, "content": {CONTENT_TYPE: content}}
+            response = {
+                "description": title,
+                "content": {CONTENT_TYPE: content},
+                "headers": dict(problem_headers(status)),
+            }
             self.spec.components.response(name, response)
 
     def check(self, app: Flask, public_endpoints: frozenset[str]) -> None:

@@ -1,10 +1,12 @@
 """What the OpenAPI document says of every operation without anybody writing it at each one.
 
 The operationId comes from the view's name, security and the refusals that any caller may meet from
-its mark and its path, If-Match from its method. flask-smorest gathers what is written at a view in
-``docs``; ``document`` completes it.
+its mark and its path, If-Match from its method, If-None-Match and the headers of an answer from
+what is answered. flask-smorest gathers what is written at a view in ``docs``; ``document``
+completes it.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from apispec.ext.marshmallow import OpenAPIConverter
@@ -12,21 +14,81 @@ from flask.views import MethodView
 from marshmallow.validate import Range
 
 from app.kernel.auth import Access
+from app.kernel.fields import Input, Integer, QueryInteger, Resource
 
-_IDEMPOTENCY_PARAMETER = {
+IDEMPOTENCY_KEY: dict[str, Any] = {
     "in": "header",
     "name": "Idempotency-Key",
     "required": False,
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
     "description": "A retry with the same key and the same body gets the first answer again.",
 }
-_IF_MATCH_PARAMETER = {
+_TAGS = r'^(\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$'
+IF_MATCH: dict[str, Any] = {
     "in": "header",
     "name": "If-Match",
     "required": False,
-    "schema": {"type": "string"},
+    "schema": {"type": "string", "pattern": _TAGS},
+    "example": "*",
     "description": "Only if the resource still has this ETag; else 412.",
 }
+IF_NONE_MATCH: dict[str, Any] = {
+    "in": "header",
+    "name": "If-None-Match",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "Only if the resource has another ETag by now; else 304.",
+}
+CONTENT_DIGEST: dict[str, Any] = {
+    "in": "header",
+    "name": "Content-Digest",
+    "required": False,
+    "schema": {"type": "string", "pattern": r"^sha-256=:[A-Za-z0-9+/]{43}=:$"},
+    "description": "`sha-256=:<base64>:` of the body; must be there if it is chunked.",
+}
+RANGE: dict[str, Any] = {
+    "in": "header",
+    "name": "Range",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "`bytes=0-1023`: only that part of the file.",
+}
+_TEXT = {"type": "string", "minLength": 1}
+_SECONDS = {"type": "integer", "minimum": 1}
+
+
+def _header(description: str, schema: dict[str, Any], *, always: bool = True) -> dict[str, Any]:
+    return {"description": description, "schema": schema, "required": always}
+
+
+HEADERS = {
+    "X-Request-Id": _header("The request's own, where it sent a sound one; in our logs.", _TEXT),
+    "Vary": _header("Every answer varies by `Authorization`.", _TEXT),
+    "ETag": _header("Changes with the resource; for If-Match and If-None-Match.", _TEXT),
+    "Location": _header("Path of what was made, or of what makes it.", _TEXT),
+    "Idempotent-Replayed": _header(
+        "`true`: the stored answer of an earlier request with this Idempotency-Key.",
+        {"type": "string", "const": "true"},
+        always=False,
+    ),
+    "Retry-After": _header("Seconds after which to try again.", _SECONDS),
+    "Retry-After-Conflict": _header(
+        "Seconds after which to try again: the request with this Idempotency-Key is not over.",
+        _SECONDS,
+        always=False,
+    ),
+    "WWW-Authenticate": _header("`Bearer`.", _TEXT),
+    "Allow": _header("With 405: the methods that there are.", _TEXT, always=False),
+    "Accept-Ranges": _header("`bytes`.", _TEXT),
+    "Content-Range": _header("Which bytes of how many.", _TEXT),
+    "Content-Disposition": _header("A name for the file.", _TEXT),
+    "Content-Digest": _header("SHA-256 of the body (RFC 9530).", _TEXT),
+    "Repr-Digest": _header("SHA-256 of the whole file (RFC 9530).", _TEXT),
+}
+ALWAYS = {"X-Request-Id": "X-Request-Id", "Vary": "Vary"}
+_FILE = ("ETag", "Accept-Ranges", "Content-Disposition", "Repr-Digest")
+WHOLE_FILE = {name: name for name in (*_FILE, "Content-Digest")}
+PART_OF_FILE = {name: name for name in (*_FILE, "Content-Range")}
 PROBLEMS = {
     400: "Malformed",
     401: "Unauthenticated",
@@ -74,8 +136,10 @@ def document(
     if access.scopes:
         manual["x-scope"] = access.scopes[0]
     by_hand = manual.pop("parameters", [])
-    if method in ("PUT", "PATCH", "DELETE"):
-        by_hand.append(_IF_MATCH_PARAMETER)
+    if _changes_one(method, rule):
+        by_hand.append(IF_MATCH)
+    if method == "GET" and any(_tagged(told) for _, told in _answers(docs)):
+        by_hand.append(IF_NONE_MATCH)
     if by_hand:
         # Beside those of the arguments: in the manual part the list would replace them.
         docs.setdefault("arguments", {}).setdefault("parameters", []).extend(by_hand)
@@ -84,7 +148,66 @@ def document(
     docs.get("arguments", {}).pop("responses", None)
     for status in sorted(_refusals(docs, method, access, rule)):
         responses.setdefault(status, [PROBLEMS[status]])
+    _document_headers(docs, method)
     return str(manual["operationId"])
+
+
+def problem_headers(status: int) -> dict[str, str]:
+    """The headers of a failure: each by its name in ``HEADERS``."""
+    more = {
+        401: {"WWW-Authenticate": "WWW-Authenticate"},
+        409: {"Retry-After": "Retry-After-Conflict"},
+        416: {"Content-Range": "Content-Range"},
+        429: {"Retry-After": "Retry-After"},
+        500: {"Allow": "Allow"},
+        503: {"Retry-After": "Retry-After"},
+    }
+    return ALWAYS | more.get(status, {})
+
+
+def _answers(docs: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The answers that are described in place, with their status."""
+    for status, listed in docs.get("response", {}).get("responses", {}).items():
+        yield from ((int(status), told) for told in listed if isinstance(told, dict))
+    for status, told in docs.get("manual_doc", {}).get("responses", {}).items():
+        if "$ref" not in told:
+            yield int(status), told
+
+
+def _tagged(told: dict[str, Any]) -> bool:
+    return isinstance(told.get("schema"), Resource) or "ETag" in told.get("headers", {})
+
+
+def _document_headers(docs: dict[str, Any], method: str) -> None:
+    """Tell of the headers of each answer, and of 304 where a resource is asked for."""
+    responses = docs["response"]["responses"]
+    keyed = any("Idempotency-Key" in names for names in _header_names(docs))
+    if method == "GET" and any(_tagged(told) for _, told in _answers(docs)):
+        unchanged = {"description": "It is what the client has", "headers": {"ETag": "ETag"}}
+        responses[304] = [{**unchanged, "content_type": None}]
+    for status, told in _answers(docs):
+        headers = dict(problem_headers(status))
+        if isinstance(told.get("schema"), Resource):
+            headers["ETag"] = "ETag"
+            if status in (201, 202):
+                headers["Location"] = "Location"
+        if keyed and status < 300:
+            headers["Idempotent-Replayed"] = "Idempotent-Replayed"
+        told["headers"] = headers | told.get("headers", {})
+
+
+def _header_names(docs: dict[str, Any]) -> Iterator[set[str]]:
+    for parameter in docs.get("arguments", {}).get("parameters", ()):
+        if parameter["in"] == "header":
+            yield {parameter["name"]}
+        elif parameter["in"] == "headers":
+            yield _names_of(parameter["schema"])
+
+
+def _names_of(schema: Any) -> set[str]:
+    """The names under which a schema's fields are sent."""
+    instance = schema() if isinstance(schema, type) else schema
+    return {field.data_key or name for name, field in instance.fields.items()}
 
 
 def _refusals(docs: dict[str, Any], method: str, access: Access, rule: str) -> list[int]:
@@ -96,11 +219,16 @@ def _refusals(docs: dict[str, Any], method: str, access: Access, rule: str) -> l
         found += [404]
     if method != "GET":
         found += [409]
-    if method in ("PUT", "PATCH", "DELETE"):
+    if _changes_one(method, rule):
         found += [412]
     if _has_body(docs):
         found += [413, 415, 507]
     return found
+
+
+def _changes_one(method: str, rule: str) -> bool:
+    """Whether an operation changes one thing, not what a filter finds."""
+    return method in ("PUT", "PATCH", "DELETE") and rule.endswith(">")
 
 
 def _has_body(docs: dict[str, Any]) -> bool:
@@ -111,7 +239,7 @@ def _has_body(docs: dict[str, Any]) -> bool:
 def document_idempotency(docs: dict[str, Any]) -> None:
     """Tell of the Idempotency-Key of a POST that creates."""
     manual = docs.setdefault("manual_doc", {})
-    manual.setdefault("parameters", []).append(_IDEMPOTENCY_PARAMETER)
+    manual.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
 
 
 def query_names(docs: dict[str, Any]) -> frozenset[str]:
@@ -123,14 +251,17 @@ def query_names(docs: dict[str, Any]) -> frozenset[str]:
         if "name" in parameter:
             names.add(parameter["name"])
             continue
-        schema = parameter["schema"]
-        instance = schema() if isinstance(schema, type) else schema
-        names |= {field.data_key or name for name, field in instance.fields.items()}
+        names |= _names_of(parameter["schema"])
     return frozenset(names)
 
 
 class SpecConverter(OpenAPIConverter):
-    """apispec's, mended where it says what isn't so."""
+    """apispec's, mended where it says what isn't so, or less than is known."""
+
+    def schema2jsonschema(self, schema: Any) -> dict[str, Any]:
+        """A schema's fields, and what it asks for beyond them."""
+        told: dict[str, Any] = super().schema2jsonschema(schema)
+        return {**told, **schema.BEYOND_FIELDS} if isinstance(schema, Input) else told
 
     def field2range(self, field: Any, **kwargs: Any) -> dict[str, Any]:
         """The bounds of a field's ``Range``: an exclusive one is written as an inclusive one."""
@@ -141,6 +272,8 @@ class SpecConverter(OpenAPIConverter):
                     told["exclusiveMinimum"] = told.pop("minimum")
                 if not validator.max_inclusive and "maximum" in told:
                     told["exclusiveMaximum"] = told.pop("maximum")
+        if isinstance(field, Integer | QueryInteger):
+            told = {"minimum": -(2**63), "maximum": 2**63 - 1, **told}
         return told
 
     def field2length(self, field: Any, **kwargs: Any) -> dict[str, Any]:

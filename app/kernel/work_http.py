@@ -11,7 +11,7 @@ from marshmallow import fields
 from marshmallow.validate import OneOf, Range
 
 from app.kernel.errors import Invalid
-from app.kernel.fields import Input, Output, QueryInteger, UtcTime
+from app.kernel.fields import Input, Output, QueryInteger, Resource, UtcTime
 from app.kernel.slots import Slots
 from app.kernel.work import STATES, WorkEvent, WorkRow
 
@@ -35,7 +35,7 @@ class WorkError(Output):
     retryable = fields.Boolean(required=True)
 
 
-class WorkOut(Output):
+class WorkOut(Resource):
     """What all long work tells."""
 
     EXAMPLE: ClassVar = {

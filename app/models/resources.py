@@ -8,12 +8,19 @@ from marshmallow import ValidationError
 
 from app.kernel.auth import secured
 from app.kernel.bodies import JSON_TYPES, decode_json, field_errors
-from app.kernel.downloads import BINARY, OCTETS, sent
+from app.kernel.downloads import BINARY, OCTETS, OF_BYTES, sent
 from app.kernel.errors import Invalid, ServiceError
 from app.kernel.http import Blueprint, current_call
 from app.kernel.receiving import FORM, Intake, ReceivedFile, received_file
 from app.kernel.references import ReferenceList, ReferenceQuery
-from app.kernel.spec import Action
+from app.kernel.spec import (
+    CONTENT_DIGEST,
+    IF_MATCH,
+    PART_OF_FILE,
+    RANGE,
+    WHOLE_FILE,
+    Action,
+)
 from app.kernel.work_http import WaitQuery, known_etag, waiting_places
 from app.models import examples, peer_schemas, schemas
 from app.models.aliases import ALIASES, HISTORY
@@ -45,6 +52,7 @@ _UPLOAD = {
                     "signature": {"type": "string", "description": "JSON: `{inputs: [..]}`"},
                     "tags": {"type": "string", "description": "JSON: an object of texts"},
                 },
+                "additionalProperties": False,
             },
             "example": {"file": "(the bytes of penguins.skops)", "description": "Imported"},
         },
@@ -53,18 +61,6 @@ _UPLOAD = {
             "example": examples.REGISTRATION,
         },
     },
-}
-_CONTENT_DIGEST = {
-    "in": "header",
-    "name": "Content-Digest",
-    "schema": {"type": "string"},
-    "description": "`sha-256=:<base64>:` of the body; must be there if it is chunked.",
-}
-_IF_MATCH = {
-    "in": "header",
-    "name": "If-Match",
-    "schema": {"type": "string"},
-    "description": "Only if the alias still has this ETag; else 412.",
 }
 _ONLY_NEW = {
     "in": "header",
@@ -146,7 +142,7 @@ class ModelVersions(MethodView):
     @blp.alt_response(202, schema=schemas.ModelVersionOut, success=True)
     @blp.alt_response(411, "LengthRequired")
     @blp.alt_response(429, "TooManyRequests")
-    @blp.doc(requestBody=_UPLOAD, parameters=[_CONTENT_DIGEST])
+    @blp.doc(requestBody=_UPLOAD, parameters=[CONTENT_DIGEST])
     def post(self, model: str) -> Any:
         """Register a version from a skops file
 
@@ -226,8 +222,9 @@ class ModelArtifact(MethodView):
     """The bytes of a version."""
 
     @secured("artifacts:read")
-    @blp.response(200, BINARY, content_type=OCTETS, example="(bytes)")
-    @blp.alt_response(206, schema=BINARY, content_type=OCTETS, example="(bytes)", success=True)
+    @blp.doc(parameters=[RANGE])
+    @blp.response(200, **OF_BYTES, headers=WHOLE_FILE)
+    @blp.alt_response(206, **OF_BYTES, headers=PART_OF_FILE, success=True)
     @blp.alt_response(416, "RangeNotSatisfiable")
     def get(self, model: str, version: int, format: str) -> Response:  # noqa: A002 (the path's word)
         """Download an artifact: `joblib`, `compiled` or `onnx`; Range is honoured
@@ -300,7 +297,7 @@ class RollbackModelAlias(Action):
     @blp.arguments(schemas.RollbackIn, required=False, example={"reason": "Worse on Mondays"})
     @blp.creates(200, schemas.ModelAliasOut)
     @blp.alt_response(412, "PreconditionFailed")
-    @blp.doc(parameters=[_IF_MATCH])
+    @blp.doc(parameters=[IF_MATCH])
     def post(self, body: dict[str, Any], model: str, alias: str) -> Any:
         """Point an alias back at the version that it had before
 

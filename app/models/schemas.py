@@ -5,7 +5,17 @@ from typing import Any, ClassVar
 from marshmallow import fields
 from marshmallow.validate import Length, OneOf, Range
 
-from app.kernel.fields import Boolean, Float, Input, Integer, Name, Output, Tags, UtcTime
+from app.kernel.fields import (
+    Boolean,
+    Float,
+    Input,
+    Integer,
+    Name,
+    Output,
+    Resource,
+    Tags,
+    UtcTime,
+)
 from app.models import examples
 from app.models.aliases import MOVES
 from app.models.tables import FORMATS, STATES
@@ -57,7 +67,7 @@ class Retention(Output):
     max_rows = fields.Integer()
 
 
-class ModelOut(Output):
+class ModelOut(Resource):
     """A name under which versions are numbered."""
 
     EXAMPLE: ClassVar = examples.MODEL
@@ -238,7 +248,7 @@ class ModelVersionSummary(Output):
     updated_at = UtcTime(required=True)
 
 
-class ModelVersionOut(ModelVersionSummary):
+class ModelVersionOut(ModelVersionSummary, Resource):
     """One fitted model."""
 
     EXAMPLE: ClassVar = examples.VERSION
@@ -296,7 +306,7 @@ class RollbackIn(Input):
     reason = _description(load_default="")
 
 
-class ModelAliasOut(Output):
+class ModelAliasOut(Resource):
     """A name for one version at a time."""
 
     EXAMPLE: ClassVar = examples.ALIAS

@@ -9,7 +9,7 @@ from app.kernel.auth import secured
 from app.kernel.downloads import BINARY, sent
 from app.kernel.errors import NotAcceptable
 from app.kernel.http import current_call
-from app.kernel.spec import Action
+from app.kernel.spec import PART_OF_FILE, RANGE, WHOLE_FILE, Action
 from app.kernel.work_http import (
     EVENTS_DOC,
     EventQuery,
@@ -27,7 +27,12 @@ __all__ = ["blp"]
 
 _BATCH = {"model": "penguins@champion", "dataset": "penguins", "dataset_version": 1}
 _PARQUET = "application/vnd.apache.parquet"
-_CSV = "island,prediction\nBiscoe,Gentoo\n"
+_AS_CSV: dict[str, Any] = {
+    "schema": BINARY,
+    "content_type": "text/csv",
+    "example": "island,prediction\nBiscoe,Gentoo\n",
+}
+_AS_PARQUET: dict[str, Any] = {"schema": BINARY, "content_type": _PARQUET, "example": "PAR1.."}
 _FORMATS = {"text/csv": "csv", _PARQUET: "parquet"}
 
 
@@ -120,9 +125,13 @@ class BatchPredictionContent(MethodView):
     """The result of a batch prediction."""
 
     @secured("predictions:read")
-    @blp.response(200, BINARY, content_type="text/csv", example=_CSV)
-    @blp.alt_response(200, schema=BINARY, content_type=_PARQUET, example="PAR1..", success=True)
-    @blp.alt_response(206, schema=BINARY, content_type="text/csv", example=_CSV, success=True)
+    @blp.doc(parameters=[RANGE])
+    @blp.response(200, **_AS_CSV, headers=WHOLE_FILE)
+    @blp.alt_response(200, **_AS_PARQUET, headers=WHOLE_FILE, success=True)
+    @blp.alt_response(206, **_AS_CSV, headers=PART_OF_FILE, success=True)
+    @blp.alt_response(206, **_AS_PARQUET, headers=PART_OF_FILE, success=True)
+    @blp.alt_response(406, "NotAcceptable")
+    @blp.alt_response(409, "Conflict")
     @blp.alt_response(416, "RangeNotSatisfiable")
     def get(self, batch: str) -> Any:
         """Get the rows of the dataset in order, with the outputs beside them

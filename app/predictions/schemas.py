@@ -5,11 +5,25 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError, fields, validates_schema
 from marshmallow.validate import Length, OneOf, Range
 
-from app.kernel.fields import Input, Integer, Name, Output, QueryInteger, Tags, UtcTime
+from app.kernel.fields import (
+    NAME_PATTERN,
+    Input,
+    Integer,
+    Name,
+    Output,
+    QueryInteger,
+    Resource,
+    Tags,
+    UtcTime,
+)
 from app.kernel.work_http import WorkOut
 
 PARTS = ("label", "probabilities", "value", "cluster", "outlier", "score", "components")
 _HIGHEST_VERSION = 999_999_999
+_REFERENCE = {
+    "description": "`name`, `name@alias` or `name/version`.",
+    "pattern": f"^{NAME_PATTERN}(@{NAME_PATTERN}|/[1-9][0-9]{{0,8}})?$",
+}
 _VALUE = {"type": ["string", "number", "boolean", "null"]}
 # apispec adds "null" by itself where None is allowed.
 _CELL = {"type": ["string", "number", "boolean"]}
@@ -17,6 +31,11 @@ _CELL = {"type": ["string", "number", "boolean"]}
 
 class PredictIn(Input):
     """Rows to score: ``inputs`` (objects), or ``columns`` and ``rows`` (arrays)."""
+
+    BEYOND_FIELDS: ClassVar = {
+        "oneOf": [{"required": ["inputs"]}, {"required": ["columns", "rows"]}],
+        "dependentRequired": {"columns": ["rows"], "rows": ["columns"]},
+    }
 
     inputs = fields.List(
         fields.Dict(keys=fields.String(), metadata={"additionalProperties": _VALUE}),
@@ -52,7 +71,7 @@ class PredictionIn(PredictIn):
     model = fields.String(
         required=True,
         validate=Length(1, 130),
-        metadata={"description": "`name`, `name@alias` or `name/version`."},
+        metadata=_REFERENCE,
     )
 
 
@@ -101,7 +120,7 @@ class PredictOut(Output):
     outputs = fields.List(fields.Nested(OutputRow), required=True)
 
 
-class PredictionOut(PredictOut):
+class PredictionOut(PredictOut, Resource):
     """A stored prediction."""
 
     EXAMPLE: ClassVar = {
@@ -137,7 +156,7 @@ class BatchPredictionIn(Input):
     model = fields.String(
         required=True,
         validate=Length(1, 130),
-        metadata={"description": "`name`, `name@alias` or `name/version`."},
+        metadata=_REFERENCE,
     )
     dataset = Name(required=True)
     dataset_version = Integer(

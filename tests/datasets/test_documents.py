@@ -89,7 +89,7 @@ def test_a_download_tells_of_its_forms(operation):
         "application/vnd.apache.parquet",
     }
     assert {"206", "304", "406", "416"} <= set(found["responses"])
-    assert parameters(found, "header") == {"Range"}
+    assert parameters(found, "header") == {"Range", "If-None-Match"}
 
 
 def test_a_hold_is_for_peers(operation):

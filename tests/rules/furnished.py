@@ -34,6 +34,17 @@ VERSION = {
     "created_by": "test",
     "request_id": "test",
 }
+BODIES = {
+    "createTrainingRun": RUN,
+    "updateDataset": {"description": "x"},
+    "updateModel": {"description": "x"},
+    "updateModelVersion": {"tags": {}},
+    "updateTrainingRun": {"tags": {}},
+    "updateBatchPrediction": {"tags": {}},
+    "putModelAlias": {"version": 1},
+    "predict": {"inputs": [{}]},
+    "createDatasetHold": {"version": 1, "holder": "training-runs/x", "seconds": 60},
+}
 STORED = {"rows": 1, "inputs_json": "[]", "outputs_json": "[]", "engine": "compiled"}
 
 
@@ -81,3 +92,12 @@ class Furnished(Modelyard):
     def path_of(self, rule):
         """The path of a route to what is here."""
         return rule.build({name: self.places[name] for name in rule.arguments})[1]
+
+    def operations(self):
+        """Each method of each documented route: its rule, method and operation."""
+        api = self.app.extensions["flask-smorest"]["apis"][""]["ext_obj"]
+        for rule in self.app.url_map.iter_rules():
+            for method in sorted(rule.methods - {"HEAD", "OPTIONS"}):
+                operation = api.operations.get((rule.endpoint, method))
+                if operation is not None:
+                    yield rule, method, operation
