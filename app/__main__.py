@@ -129,7 +129,9 @@ def doctor(repair: bool, **given: Any) -> None:
     well = True
     for finding in examine(settings, repair=repair):
         well = well and finding.well
-        click.secho(f"{'ok  ' if finding.well else 'BAD '} {finding.text}", fg=finding.colour)
+        click.secho(
+            f"{'ok  ' if finding.well else 'BAD '} {_harmless(finding.text)}", fg=finding.colour
+        )
     sys.exit(0 if well else 1)
 
 
@@ -160,7 +162,7 @@ def list_keys(project: str, **given: Any) -> None:
 
     configure_logs("error", as_json=False, role="keys")
     for line in listed(_settings(**given), project=project):
-        click.echo(line)
+        click.echo(_harmless(line))
 
 
 @keys.command("revoke")
@@ -173,6 +175,11 @@ def revoke_key(key_id: str, project: str, **given: Any) -> None:
 
     configure_logs("error", as_json=False, role="keys")
     revoke(_settings(**given), key_id=key_id, project=project)
+
+
+def _harmless(line: str) -> str:
+    """A line for a terminal, without what would move its cursor: clients choose names."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in line)
 
 
 if __name__ == "__main__":

@@ -101,7 +101,13 @@ SETTINGS: tuple[Setting, ...] = (
         "How many trusted reverse proxies stand in front (X-Forwarded-*).",
         int,
     ),
-    Setting("threads", "MODELYARD_THREADS", "64", "Requests served at once.", int),
+    Setting(
+        "threads",
+        "MODELYARD_THREADS",
+        "96",
+        "Requests served at once: more than all slots together, or stalled clients take them all.",
+        int,
+    ),
     Setting("workers", "MODELYARD_WORKERS", "1", "Worker processes of `serve`.", int),
     Setting("slots", "MODELYARD_SLOTS", "1", "Jobs that a worker process runs at once.", int),
     Setting(
@@ -121,6 +127,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("max_rows", "MODELYARD_MAX_ROWS", "10000", "Most rows of one prediction.", int),
     Setting(
         "upload_slots", "MODELYARD_UPLOAD_SLOTS", "24", "Uploads taken at once; more: 503.", int
+    ),
+    Setting(
+        "body_slots",
+        "MODELYARD_BODY_SLOTS",
+        "16",
+        "JSON bodies received at once; more: 503.",
+        int,
     ),
     Setting(
         "stream_slots",
@@ -184,6 +197,7 @@ class Settings:
     max_line: int
     max_rows: int
     upload_slots: int
+    body_slots: int
     stream_slots: int
     ingest_memory: int
     model_cache: int

@@ -45,6 +45,8 @@ def create_app(settings: Settings | None = None, wiring: Wiring | None = None) -
     wiring = wiring or Wiring(settings)
     app = Flask("app", static_folder=None)
     app.json = Json(app)
+    # `//` in a path is another path, not a redirect to a URL made of the Host header.
+    app.url_map.merge_slashes = False
     app.config |= {
         "API_TITLE": TITLE,
         "API_VERSION": own_version(),
@@ -63,7 +65,13 @@ def create_app(settings: Settings | None = None, wiring: Wiring | None = None) -
     app.extensions |= {"wiring": wiring, "health": health, "stream_slots": wiring.stream_slots}
     documents = register_documents(app, api)
     wiring.register_gauges()
-    Gate(api.operations, wiring.authenticator, wiring.denials, wiring.registry).register(app)
+    Gate(
+        api.operations,
+        wiring.authenticator,
+        wiring.denials,
+        wiring.registry,
+        body_slots=settings.body_slots,
+    ).register(app)
     api.check(app, documents)
     wiring.app = lambda: app.wsgi_app
     return app

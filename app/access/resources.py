@@ -3,7 +3,7 @@
 from contextlib import nullcontext
 from typing import Any, cast
 
-from flask import current_app
+from flask import Response, after_this_request, current_app
 from flask.views import MethodView
 
 from app.access import schemas
@@ -21,6 +21,12 @@ _KEY = {"name": "notebook", "role": "trainer", "expires_at": "2030-01-01T00:00:0
 
 def _access() -> Access:
     return cast("Access", current_app.extensions["access"])
+
+
+def _not_kept(response: Response) -> Response:
+    """An answer that holds a secret is kept by nobody on the way."""
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 @blp.route("/api/v1/projects")
@@ -72,6 +78,7 @@ class Keys(MethodView):
 
         The answer holds the secret, this once.
         """
+        after_this_request(_not_kept)
         scopes = frozenset(body["scopes"]) | ROLES.get(body["role"] or "", frozenset())
         return _access().create_key(
             current_call(),

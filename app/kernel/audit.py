@@ -1,7 +1,8 @@
 """The audit trail: who did what, from where, with what outcome. Rows are only ever added.
 
 What was done is written in the transaction that did it. What was refused (401, 403) is written on
-its own, and summed up: one row per address, reason and minute, so that an attacker fills no disk.
+its own, and summed up: one row per address, reason and minute, and of many addresses one row for
+all together, so that an attacker fills no disk.
 """
 
 import threading
@@ -13,6 +14,9 @@ from sqlalchemy import JSON, Integer, String, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.kernel.sql import Database, KernelBase, UtcDateTime, new_id, utc_now
+
+MANY = "many"
+"""The address of refusals from more addresses than are told apart."""
 
 
 class AuditRow(KernelBase):
@@ -43,7 +47,7 @@ class Denials:
         *,
         window: timedelta = timedelta(minutes=1),
         clock: Callable[[], datetime] = utc_now,
-        most: int = 10_000,
+        most: int = 1000,
     ) -> None:
         self._database = database
         self._window = window
@@ -59,12 +63,13 @@ class Denials:
         now = self._clock()
         kind = (project, key_id, address, code)
         with self._lock:
+            if kind not in self._seen and self._is_crowded(now):
+                project, key_id, address = "", "", MANY
+                kind = (project, key_id, address, code)
             since, skipped = self._seen.get(kind, (None, 0))
             if since is not None and now - since < self._window:
                 self._seen[kind] = (since, skipped + 1)
                 return
-            if len(self._seen) >= self._most:
-                self._seen.clear()
             self._seen[kind] = (now, 0)
         with self._database.write() as session:
             session.add(
@@ -80,6 +85,14 @@ class Denials:
                     detail={"code": code},
                 )
             )
+
+    def _is_crowded(self, now: datetime) -> bool:
+        """Whether too many kinds are remembered, those of past windows left out."""
+        if len(self._seen) < self._most:
+            return False
+        live = {kind: seen for kind, seen in self._seen.items() if now - seen[0] < self._window}
+        self._seen = live
+        return len(live) >= self._most
 
 
 def read_audit(

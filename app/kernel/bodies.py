@@ -3,20 +3,31 @@
 Refused as malformed (400): what isn't JSON in UTF-8, NaN and infinities, a key twice in an object,
 more than 100 levels, a body cut short. Refused at their place (422): integers past 64 bits, NUL,
 lone surrogates; each of them is accepted by one database or client and breaks another.
+Refused as too large (413): more bytes, more values, or more members of one array or object than
+any request needs. Three bytes of JSON become a hundred of memory and microseconds of work, so the
+limit of bytes alone would let one request take a gigabyte and half a minute.
+
+A body that comes slowly holds a thread. Reading takes one of a few places, so that clients that
+stall can't take all the threads.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
 from typing import Any, NoReturn, cast
 
-from flask import Request, g
+from flask import Request, current_app, g
 from marshmallow import RAISE, Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 
 from app.kernel.errors import FieldError, Invalid, Malformed, TooLarge, UnsupportedMediaType, escape
+from app.kernel.slots import Slots
 
 MOST_LEVELS = 100
+MOST_VALUES = 2_000_000
+MOST_MEMBERS = 100_000
 _MOST_LISTED = 100
+_PIECE = 1 << 20
+_PATIENCE = 0.25
 _CODES = {
     "Missing data for required field.": "required",
     "Unknown field.": "unknown_field",
@@ -32,19 +43,34 @@ def read_body(request: Request, limit: int) -> bytes:
     """
     promised = request.content_length
     if promised is not None and promised > limit:
-        raise TooLarge(f"A JSON body may have {limit} bytes", extra={"limit": limit})
-    body = request.stream.read(limit + 1)
-    if len(body) > limit:
-        raise TooLarge(f"A JSON body may have {limit} bytes", extra={"limit": limit})
+        raise _too_long(limit)
+    body = b"".join(_pieces(request, limit))
     if promised is not None and len(body) != promised:
         raise Malformed("The body ended before its Content-Length")
     return body
 
 
+def _pieces(request: Request, limit: int) -> Iterator[bytes]:
+    # Werkzeug ends a chunked body at its own limit as if that were all of it: ours comes first.
+    request.max_content_length = limit + _PIECE
+    left = limit
+    while piece := request.stream.read(min(_PIECE, left + 1)):
+        left -= len(piece)
+        if left < 0:
+            raise _too_long(limit)
+        yield piece
+
+
+def _too_long(limit: int) -> TooLarge:
+    return TooLarge(f"A JSON body may have {limit} bytes", extra={"limit": limit})
+
+
 def json_body(request: Request) -> bytes:
     """The body of this request, read once: the fingerprint of an Idempotency-Key needs it, too."""
     if "body" not in g:
-        g.body = read_body(request, request.max_content_length or 2**24)
+        limit = request.max_content_length or 2**24
+        with cast("Slots", current_app.extensions["body_slots"]).hold(wait=_PATIENCE):
+            g.body = read_body(request, limit)
     return cast("bytes", g.body)
 
 
@@ -55,8 +81,16 @@ def has_no_body(request: Request) -> bool:
     )
 
 
+def content_coding(request: Request) -> str:
+    """How the body is compressed; ``identity`` if it isn't, and an empty header says so, too."""
+    return request.headers.get("Content-Encoding", "").strip().lower() or "identity"
+
+
 def decode_json(body: bytes) -> Any:
-    """The value of a JSON text; raises Malformed or Invalid as the module says."""
+    """The value of a JSON text; raises Malformed, Invalid or TooLarge as the module says."""
+    # Commas and brackets within texts count, too: no text that anybody needs has so many.
+    if body.count(b",") + body.count(b"[") + body.count(b"{") > MOST_VALUES:
+        raise TooLarge(f"A JSON body may hold {MOST_VALUES} values", extra={"limit": MOST_VALUES})
     try:
         value = json.loads(
             body.decode("utf-8"),
@@ -102,10 +136,12 @@ def _faults(value: Any, pointer: str, level: int) -> Iterator[FieldError]:
     if isinstance(value, str):
         yield from _text_faults(value, pointer)
     elif isinstance(value, dict):
+        _count(value)
         for key, member in value.items():
             yield from _text_faults(key, pointer)
             yield from _faults(member, f"{pointer}/{escape(key)}", level + 1)
     elif isinstance(value, list):
+        _count(value)
         for index, member in enumerate(value):
             yield from _faults(member, f"{pointer}/{index}", level + 1)
     elif isinstance(value, float):
@@ -113,6 +149,13 @@ def _faults(value: Any, pointer: str, level: int) -> Iterator[FieldError]:
             yield FieldError(pointer, "out_of_range", "The number is too large")
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
         yield FieldError(pointer, "out_of_range", "The integer does not fit into 64 bits")
+
+
+def _count(members: Sized) -> None:
+    if len(members) > MOST_MEMBERS:
+        raise TooLarge(
+            f"An array or object may have {MOST_MEMBERS} members", extra={"limit": MOST_MEMBERS}
+        )
 
 
 def _text_faults(text: str, pointer: str) -> Iterator[FieldError]:
@@ -152,6 +195,10 @@ class StrictParser(FlaskParser):
         if req.mimetype not in JSON_TYPES:
             raise UnsupportedMediaType(
                 "Send application/json", extra={"accepted": ["application/json"]}
+            )
+        if content_coding(req) != "identity":
+            raise UnsupportedMediaType(
+                "Send JSON as it is, not compressed", extra={"accepted": ["identity"]}
             )
         value = decode_json(json_body(req))
         if not isinstance(value, dict):

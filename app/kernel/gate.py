@@ -8,6 +8,7 @@ import re
 import time
 import uuid
 from collections.abc import Mapping
+from typing import Final
 
 import structlog
 from flask import Flask, Response, g, request
@@ -16,12 +17,24 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from app.kernel.audit import Denials
 from app.kernel.auth import Authenticator, Call
 from app.kernel.errors import Forbidden, Invalid, Malformed, ServiceError, Unauthenticated
-from app.kernel.http import Operation, query_faults
+from app.kernel.http import Operation, unknown_parameters
+from app.kernel.slots import Slots
 from app.kernel.sql import utc_now
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _TAG = re.compile(r'\s*(?:W/)?("[^"]*"|\*)\s*(?:,|$)')
+_MOST_FAULTS = 20
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# For answers that are data. A browser that is led to one runs nothing, and shows it in no frame.
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "private, no-cache",
+}
 log = structlog.get_logger("requests")
 
 
@@ -34,10 +47,13 @@ class Gate:
         authenticator: Authenticator,
         denials: Denials,
         registry: CollectorRegistry,
+        *,
+        body_slots: int = 16,
     ) -> None:
         self._operations = operations
         self._authenticator = authenticator
         self._denials = denials
+        self._body_slots = Slots(body_slots, "request bodies")
         labels = ("method", "route", "status")
         self._requests = Counter(
             "modelyard_requests_total", "Requests answered.", labels, registry=registry
@@ -52,6 +68,7 @@ class Gate:
 
     def register(self, app: Flask) -> None:
         """Hang the hooks into the app."""
+        app.extensions["body_slots"] = self._body_slots
         app.before_request(self.before)
         app.after_request(self.after)
 
@@ -59,15 +76,17 @@ class Gate:
         """Let the request in, or raise why not."""
         g.started = time.perf_counter()
         g.request_id = _request_id(request.headers.get("X-Request-Id"))
+        if "Content-Length" in request.headers and "Transfer-Encoding" in request.headers:
+            raise Malformed("Send Content-Length or Transfer-Encoding, not both")
         operation = self._operation()
         if operation is None:
             return
         g.operation = operation
         if operation.scopes:
             g.call = self._admit(operation.scopes)
-        faults = query_faults(operation, request.args)
-        if faults:
-            raise Invalid("The request is not valid", errors=faults)
+        unknown = unknown_parameters(operation, request.args)
+        if unknown:
+            raise Invalid("The request is not valid", errors=unknown[:_MOST_FAULTS])
 
     def _operation(self) -> Operation | None:
         method = "GET" if request.method == "HEAD" else request.method
@@ -111,12 +130,15 @@ class Gate:
         seconds = time.perf_counter() - g.get("started", time.perf_counter())
         route = request.url_rule.rule if request.url_rule else "unknown"
         response.headers["X-Request-Id"] = g.get("request_id", "")
-        response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers.add("Vary", "Authorization")
-        if "Cache-Control" not in response.headers:
-            response.headers["Cache-Control"] = "private, no-cache"
-        self._requests.labels(request.method, route, response.status_code).inc()
-        self._seconds.labels(request.method, route).observe(seconds)
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+        if request.method == "OPTIONS":
+            response.headers.pop("Content-Type", None)
+        # A client may make up as many methods as it likes, and each label is kept for ever.
+        method = request.method if request.method in _METHODS else "other"
+        self._requests.labels(method, route, response.status_code).inc()
+        self._seconds.labels(method, route).observe(seconds)
         call: Call | None = g.get("call")
         # Peers ask all the time; what they ask for is in the log of their own doings.
         tell = log.debug if call and call.peer else log.info
@@ -163,6 +185,4 @@ def if_match(header: str | None) -> tuple[str, ...] | None:
         weak = "W/" in found[0].split('"')[0]
         tags.append("" if weak else found[1].strip('"'))
         position = found.end()
-    if not tags:
-        raise Malformed('If-Match is `*` or a list of "tags"')
     return tuple(tags)

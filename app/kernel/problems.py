@@ -17,10 +17,11 @@ from sqlalchemy.exc import DataError, IntegrityError, StatementError
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import InternalServerError as WerkzeugInternalError
 
-from app.kernel.errors import Conflict, Invalid, Malformed, ServiceError
+from app.kernel.errors import Conflict, FieldError, Invalid, Malformed, ServiceError
 from app.kernel.fields import Output
 
 CONTENT_TYPE = "application/problem+json"
+_MOST_ERRORS = 100
 log = structlog.get_logger("problems")
 
 
@@ -76,7 +77,7 @@ def problem_response(error: ServiceError) -> Response:
         "retryable": error.retryable,
     }
     if error.errors:
-        body["errors"] = [found.as_dict() for found in error.errors]
+        body["errors"] = [_bounded(found) for found in error.errors[:_MOST_ERRORS]]
     body |= {name: value for name, value in error.extra.items() if name not in body}
     response = Response(json.dumps(body), error.status, content_type=CONTENT_TYPE)
     if error.retry_after is not None or error.status in (429, 503):
@@ -84,6 +85,15 @@ def problem_response(error: ServiceError) -> Response:
     if error.status == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="modelyard"'
     return response
+
+
+def _bounded(found: FieldError) -> dict[str, Any]:
+    """An error for the wire, no longer than what a person can read: a request can have many."""
+    told = found.as_dict()
+    if isinstance(found.allowed, list):
+        told["allowed"] = found.allowed[:_MOST_ERRORS]
+    told["pointer"] = _plain(found.pointer)
+    return told
 
 
 def _plain(text: str) -> str:
