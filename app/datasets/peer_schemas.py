@@ -20,7 +20,11 @@ class HoldIn(Input):
         metadata={"description": "Null: the newest one that is ready."},
     )
     holder = fields.String(required=True, validate=Length(min=1, max=200))
-    seconds = Integer(required=True, validate=Range(1, 3600))
+    seconds = Integer(
+        required=True,
+        validate=Range(0, 3600),
+        metadata={"description": "0: let go of it, where the holder has what will be found."},
+    )
 
 
 class Storage(Output):

@@ -1,6 +1,7 @@
 """Deleting datasets and versions that nobody needs, and the holds that forbid it.
 
-A referrer takes a hold, then makes its own row; from then on it is found by asking. A deletion
+A referrer takes a hold, then makes its own row; from then on it is found by asking, and the hold is
+let go or runs out. A deletion
 goes: mark (refused while anything is held; from here on nobody gets a hold), ask every service that
 may refer, delete the rows, delete the bytes. Any reference, and any service that can't be asked,
 ends it and takes the mark away; the mark of a process that died is worth nothing after a minute.
@@ -88,8 +89,8 @@ class Removal:
     ) -> Held:
         """Keep a version (None: the newest ready one) from deletion for some seconds.
 
-        The same holder again holds anew. Raises NotFound, or Conflict when the version is not
-        ready or being deleted.
+        The same holder again holds anew, or lets go with 0 ``seconds``. Raises NotFound, or
+        Conflict when the version is not ready or being deleted.
         """
         with self._database.write() as session:
             parent = find_dataset(session, call, dataset, lock=True)
@@ -102,8 +103,9 @@ class Removal:
             storage = stored_table(version)
             same = (Hold.version_id == version.id, Hold.holder == holder)
             session.execute(delete(Hold).where(*same))
-            until = utc_now() + timedelta(seconds=seconds)
-            session.add(Hold(version_id=version.id, holder=holder, until=until))
+            if seconds:
+                until = utc_now() + timedelta(seconds=seconds)
+                session.add(Hold(version_id=version.id, holder=holder, until=until))
         return Held(
             dataset=version.dataset,
             version=version.number,

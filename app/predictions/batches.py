@@ -1,6 +1,7 @@
 """Batch predictions as clients see them: asked for, listed, watched, cancelled, deleted, read."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import select
@@ -8,7 +9,7 @@ from sqlalchemy import select
 from app.kernel.artifacts import ArtifactStore
 from app.kernel.auth import Call
 from app.kernel.changes import Change, Changes
-from app.kernel.errors import Conflict, FieldError, Invalid, NotFound
+from app.kernel.errors import Conflict, FieldError, Invalid, NotFound, ServiceError
 from app.kernel.jobs import JobQueue
 from app.kernel.pagination import Listing, Page
 from app.kernel.sendable import Sendable
@@ -72,33 +73,40 @@ class BatchPredictions:
             location = self._directory.locate(call, reference)
         except NotFound as error:
             raise Invalid.at("/model", "unknown_model", error.detail) from error
-        batch_id = new_id()
-        held = self._hold(call, wanted, batch_id)
-        _check_columns(location["signature"]["inputs"], held.columns)
         batch = BatchPrediction(
-            id=batch_id,
+            id=new_id(),
             project=call.project,
             model=reference.model,
             version=location["version"],
-            dataset=held.dataset,
-            dataset_version=held.version,
-            dataset_storage=dict(held.storage),
             tags=dict(wanted["tags"]),
         )
-        with self._changes.begin(call) as change:
-            told = {"model": batch.model, "version": batch.version, "dataset": batch.dataset}
-            self._desk.enqueue(change, batch, told)
-            change.answer(batch)
+        with self._held(call, wanted, holder=batch.subject) as held:
+            _check_columns(location["signature"]["inputs"], held.columns)
+            batch.dataset, batch.dataset_version = held.dataset, held.version
+            batch.dataset_storage = dict(held.storage)
+            with self._changes.begin(call) as change:
+                told = {"model": batch.model, "version": batch.version, "dataset": batch.dataset}
+                self._desk.enqueue(change, batch, told)
+                change.answer(batch)
         return batch
 
-    def _hold(self, call: Call, wanted: Mapping[str, Any], batch_id: str) -> HeldDataset:
+    @contextmanager
+    def _held(self, call: Call, wanted: Mapping[str, Any], *, holder: str) -> Iterator[HeldDataset]:
+        """A dataset version that stays for as long as the block takes."""
         dataset, version = wanted["dataset"], wanted["dataset_version"]
-        holder = f"batch-predictions/{batch_id}"
         try:
-            return self._datasets.hold(call, dataset, version, holder=holder, seconds=_HOLD_SECONDS)
+            held = self._datasets.hold(call, dataset, version, holder=holder, seconds=_HOLD_SECONDS)
         except NotFound as error:
             where = "/dataset" if version is None else "/dataset_version"
             raise Invalid.at(where, "unknown_dataset", error.detail) from error
+        try:
+            yield held
+        except ServiceError as error:
+            # After a commit of unknown outcome the row may still come: then the hold runs out.
+            if error.status < 500:
+                self._datasets.release(call, held, holder=holder)
+            raise
+        self._datasets.release(call, held, holder=holder)
 
     def list(self, call: Call, arguments: Mapping[str, Any]) -> Page[BatchPrediction]:
         """The project's batches."""

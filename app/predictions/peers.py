@@ -1,9 +1,11 @@
 """The ports over REST."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from app.kernel.auth import Call
+from app.kernel.errors import ServiceError
 from app.kernel.peers import Peer
 from app.predictions.ports import HeldDataset, ModelEvent
 
@@ -68,3 +70,8 @@ class DatasetsPeer:
         )
         told = reply.json
         return HeldDataset(told["dataset"], told["version"], told["columns"], told["storage"])
+
+    def release(self, call: Call, held: HeldDataset, *, holder: str) -> None:
+        """Let go of a version; see the port. Unless it succeeds, the hold runs out by itself."""
+        with suppress(ServiceError):
+            self.hold(call, held.dataset, held.version, holder=holder, seconds=0)

@@ -51,6 +51,9 @@ class Datasets(Protocol):
     ) -> HeldDataset:
         """Keep a version (None: the newest) from deletion; raises NotFound, Conflict."""
 
+    def release(self, call: Call, held: HeldDataset, *, holder: str) -> None:
+        """Let go of it: the holder's own row is there by now, or never will be."""
+
 
 class Scorer(Protocol):
     """What scores a version that isn't served compiled."""

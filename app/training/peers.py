@@ -1,9 +1,11 @@
 """The ports over REST."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from app.kernel.auth import Call
+from app.kernel.errors import ServiceError
 from app.kernel.peers import Peer
 from app.training.ports import HeldDataset
 
@@ -30,6 +32,11 @@ class DatasetsPeer:
             columns=reply.json["columns"],
             storage=reply.json["storage"],
         )
+
+    def release(self, call: Call, held: HeldDataset, *, holder: str) -> None:
+        """Let go of a version; see the port. Unless it succeeds, the hold runs out by itself."""
+        with suppress(ServiceError):
+            self.hold(call, held.dataset, held.version, holder=holder, seconds=0)
 
 
 class ModelsPeer:

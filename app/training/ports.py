@@ -30,6 +30,9 @@ class Datasets(Protocol):
         Raises NotFound, or Conflict when it is not ready or being deleted.
         """
 
+    def release(self, call: Call, held: HeldDataset, *, holder: str) -> None:
+        """Let go of it: the holder's own row is there by now, or never will be."""
+
 
 class Models(Protocol):
     """The models service as training sees it."""

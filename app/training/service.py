@@ -1,6 +1,7 @@
 """Runs as clients see them: asked for, listed, watched, cancelled, deleted."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ from sqlalchemy import delete, select
 
 from app.kernel.auth import Call
 from app.kernel.changes import Change, Changes
-from app.kernel.errors import Conflict, Invalid, NotFound, TooManyRequests
+from app.kernel.errors import Conflict, Invalid, NotFound, ServiceError, TooManyRequests
 from app.kernel.jobs import JobQueue
 from app.kernel.pagination import Listing, Page
 from app.kernel.signing import KeyRing
@@ -97,25 +98,39 @@ class TrainingRuns:
         self._bounds = bounds
         self.catalog = Catalog.load()
 
-    def plan(self, call: Call, wanted: Mapping[str, Any], run_id: str | None = None) -> Plan:
+    def plan(self, call: Call, wanted: Mapping[str, Any]) -> Plan:
         """Check a request against its dataset's columns; raises Invalid with every reason.
 
-        The dataset version is held for some minutes in the run's name.
+        The dataset version is not held any more then.
         """
+        with self._planned(call, wanted, new_id()) as plan:
+            return plan
+
+    @contextmanager
+    def _planned(self, call: Call, wanted: Mapping[str, Any], run_id: str) -> Iterator[Plan]:
+        """The plan of a run, in whose name the dataset version is held during the block."""
         estimator = self.catalog.validate_spec(wanted["estimator"])
         limits = self._limits(wanted["limits"])
-        held = self._hold(call, wanted, run_id or new_id())
-        spec = self._spec(wanted, estimator, held, limits)
-        return Plan(wanted["model"], held, spec, wanted["priority"], limits, wanted["tags"])
+        with self._held(call, wanted, holder=f"training-runs/{run_id}") as held:
+            spec = self._spec(wanted, estimator, held, limits)
+            yield Plan(wanted["model"], held, spec, wanted["priority"], limits, wanted["tags"])
 
-    def _hold(self, call: Call, wanted: Mapping[str, Any], run_id: str) -> HeldDataset:
-        holder = f"training-runs/{run_id}"
+    @contextmanager
+    def _held(self, call: Call, wanted: Mapping[str, Any], *, holder: str) -> Iterator[HeldDataset]:
         dataset, version = wanted["dataset"], wanted["dataset_version"]
         try:
-            return self._datasets.hold(call, dataset, version, holder=holder, seconds=_HOLD_SECONDS)
+            held = self._datasets.hold(call, dataset, version, holder=holder, seconds=_HOLD_SECONDS)
         except NotFound as error:
             where = "/dataset" if version is None else "/dataset_version"
             raise Invalid.at(where, "unknown_dataset", error.detail) from error
+        try:
+            yield held
+        except ServiceError as error:
+            # After a commit of unknown outcome the row may still come: then the hold runs out.
+            if error.status < 500:
+                self._datasets.release(call, held, holder=holder)
+            raise
+        self._datasets.release(call, held, holder=holder)
 
     def _limits(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         most = {
@@ -156,26 +171,12 @@ class TrainingRuns:
         Raises Invalid, and TooManyRequests when the project has too many runs waiting.
         """
         run_id = new_id()
-        plan = self.plan(call, wanted, run_id)
-        run = TrainingRun(
-            id=run_id,
-            project=call.project,
-            model=plan.model,
-            dataset=plan.held.dataset,
-            dataset_version=plan.held.version,
-            dataset_digest=plan.held.digest,
-            dataset_storage=dict(plan.held.storage),
-            spec=plan.spec.as_dict(),
-            target=plan.spec.target,
-            estimator_name=plan.spec.estimator.names[0] if plan.spec.estimator.names else "auto",
-            priority=plan.priority,
-            limits=dict(plan.limits),
-            tags=dict(plan.tags),
-        )
-        with self._changes.begin(call) as change:
-            self._refuse_flood(change)
-            self._desk.enqueue(change, run, {"model": run.model}, plan.priority)
-            change.answer(run)
+        with self._planned(call, wanted, run_id) as plan:
+            run = _run_of(run_id, call, plan)
+            with self._changes.begin(call) as change:
+                self._refuse_flood(change)
+                self._desk.enqueue(change, run, {"model": run.model}, plan.priority)
+                change.answer(run)
         return run
 
     def _refuse_flood(self, change: Change) -> None:
@@ -281,3 +282,21 @@ class TrainingRuns:
             {"subject": run.subject, "state": run.state, "reason": "the run has not ended"}
             for run in runs
         ]
+
+
+def _run_of(run_id: str, call: Call, plan: Plan) -> TrainingRun:
+    return TrainingRun(
+        id=run_id,
+        project=call.project,
+        model=plan.model,
+        dataset=plan.held.dataset,
+        dataset_version=plan.held.version,
+        dataset_digest=plan.held.digest,
+        dataset_storage=dict(plan.held.storage),
+        spec=plan.spec.as_dict(),
+        target=plan.spec.target,
+        estimator_name=plan.spec.estimator.names[0] if plan.spec.estimator.names else "auto",
+        priority=plan.priority,
+        limits=dict(plan.limits),
+        tags=dict(plan.tags),
+    )

@@ -36,7 +36,7 @@ class Held:
             storage = {"key": stored.key, "digest": stored.digest, "bytes": stored.bytes}
             columns = [{"name": column, "type": kind} for column, kind in TYPES.items()]
             self.versions[name] = HeldDataset(name, 1, "sha-256:0", rows, columns, storage)
-        self.holders = []
+        self.holders, self.released = [], []
 
     def hold(self, call, dataset, version, *, holder, seconds):
         """As the port says."""
@@ -46,6 +46,10 @@ class Held:
             raise NotFound(f"There is no dataset {dataset}")
         self.holders.append(holder)
         return self.versions[dataset]
+
+    def release(self, call, held, *, holder):
+        """As the port says."""
+        self.released.append(holder)
 
 
 class Running(Modelyard):

@@ -17,6 +17,7 @@ def test_an_accepted_run_waits_with_its_defaults(running):
     assert answer.json["estimator"] == "auto"
     assert answer.json["dataset_version"] == 1
     assert running.datasets.holders == [f"training-runs/{answer.json['id']}"]
+    assert running.datasets.released == running.datasets.holders
     assert running.client().get(answer.headers["Location"]).json == answer.json
 
 
