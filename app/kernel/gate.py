@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from app.kernel.audit import Denials
 from app.kernel.auth import Authenticator, Call
 from app.kernel.errors import Forbidden, Invalid, Malformed, ServiceError, Unauthenticated
-from app.kernel.http import Operation, unknown_parameters
+from app.kernel.http import Operation, query_faults
 from app.kernel.slots import Slots
 from app.kernel.sql import utc_now
 
@@ -84,9 +84,9 @@ class Gate:
         g.operation = operation
         if operation.scopes:
             g.call = self._admit(operation.scopes)
-        unknown = unknown_parameters(operation, request.args)
-        if unknown:
-            raise Invalid("The request is not valid", errors=unknown[:_MOST_FAULTS])
+        faults = query_faults(operation, request.args)
+        if faults:
+            raise Invalid("The request is not valid", errors=faults[:_MOST_FAULTS])
 
     def _operation(self) -> Operation | None:
         method = "GET" if request.method == "HEAD" else request.method
@@ -185,4 +185,6 @@ def if_match(header: str | None) -> tuple[str, ...] | None:
         weak = "W/" in found[0].split('"')[0]
         tags.append("" if weak else found[1].strip('"'))
         position = found.end()
+    if not tags:
+        raise Malformed('If-Match is `*` or a list of "tags"')
     return tuple(tags)
