@@ -43,6 +43,20 @@ def softmax(scores: Dense) -> Dense:
     return shares
 
 
+def likelihoods(scores: Dense) -> Dense:
+    """Softmax by way of logarithms, to the last bit as ``scipy.special.logsumexp`` makes it.
+
+    Naive Bayes is sure of most rows. Where its 1 is a bit below 1, another member of an ensemble
+    that is as sure of another class would win.
+    """
+    greatest = scores.max(axis=1, keepdims=True)
+    best = scores == greatest
+    ties = best.sum(axis=1, keepdims=True, dtype=np.float64)
+    rest = np.where(best, 0.0, np.exp(scores - greatest)).sum(axis=1, keepdims=True)
+    shares: Dense = np.exp(scores - (np.log1p(rest / ties) + np.log(ties) + greatest))
+    return shares
+
+
 def _shares(scores: Dense) -> Dense:
     """Each row divided by its sum; a row of zeros becomes uniform."""
     sums = scores.sum(axis=1, keepdims=True)
@@ -61,6 +75,7 @@ _OF_ONE: Final[Mapping[str, Callable[[Dense], Dense]]] = {
 }
 _OF_MANY: Final[Mapping[str, Callable[[Dense], Dense]]] = {
     "softmax": softmax,
+    "likelihoods": likelihoods,
     "one_vs_rest": lambda scores: _shares(logistic(scores)),
     "clipped": lambda scores: _shares(_clipped(scores)),
     "identity": lambda scores: scores,
@@ -117,8 +132,8 @@ class JudgeTwo(Step, kind="judge_two"):
 class JudgeMany(Step, kind="judge_many"):
     """A score per class, (rows, classes), to the class with the greatest.
 
-    ``link`` makes the probabilities: softmax, one_vs_rest (logistic, then shares), clipped,
-    identity (they are the scores), or None; it is given the scores times ``factor``.
+    ``link`` makes the probabilities: softmax, likelihoods, one_vs_rest (logistic, then shares),
+    clipped, identity (they are the scores), or None; it is given the scores times ``factor``.
     """
 
     link: str | None

@@ -162,7 +162,7 @@ def build_gaussian(estimator: GaussianNB, flow: Flow, plan: Plan) -> list[Step]:
     constants = np.log(estimator.class_prior_)
     constants = constants - 0.5 * np.log(2.0 * np.pi * estimator.var_).sum(axis=1)
     likelihood = NormalLikelihood(floats(estimator.theta_), floats(estimator.var_), constants)
-    return [*steps, likelihood, JudgeMany("softmax")]
+    return [*steps, likelihood, JudgeMany("likelihoods")]
 
 
 @predicts(MultinomialNB, ComplementNB)
@@ -171,7 +171,7 @@ def build_counted(estimator: Any, flow: Flow, plan: Plan) -> list[Step]:
     steps, _ = matrix_for(estimator, flow, plan)
     alone = isinstance(estimator, ComplementNB) and len(estimator.classes_) > 1
     bias = np.zeros(len(estimator.classes_)) if alone else estimator.class_log_prior_
-    return [*steps, affine(estimator.feature_log_prob_, bias), JudgeMany("softmax")]
+    return [*steps, affine(estimator.feature_log_prob_, bias), JudgeMany("likelihoods")]
 
 
 @predicts(BernoulliNB)
@@ -182,7 +182,7 @@ def build_bernoulli(estimator: BernoulliNB, flow: Flow, plan: Plan) -> list[Step
         steps = [*steps, Binarize(float(estimator.binarize))]
     absent = np.log(1 - np.exp(estimator.feature_log_prob_))
     bias = estimator.class_log_prior_ + absent.sum(axis=1)
-    return [*steps, affine(estimator.feature_log_prob_ - absent, bias), JudgeMany("softmax")]
+    return [*steps, affine(estimator.feature_log_prob_ - absent, bias), JudgeMany("likelihoods")]
 
 
 @predicts(QuadraticDiscriminantAnalysis)

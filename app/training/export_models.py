@@ -97,7 +97,7 @@ def nearest(step: cores.Nearest, value: str, graph: Graph) -> str:
 def _probabilities(link: str | None, scores: str, graph: Graph, *, many: bool) -> str | None:
     if link is None or link == "identity":
         return None if link is None else scores
-    if link == "softmax":
+    if link in {"softmax", "likelihoods"}:
         return graph.add("Softmax", scores, axis=1)
     if link == "clipped":
         bounds = (graph.constant(np.float64(bound)) for bound in (-1.0, 1.0))
