@@ -133,7 +133,7 @@ class Gate:
         response.headers.add("Vary", "Authorization")
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
-        if request.method == "OPTIONS":
+        if request.method == "OPTIONS" and not response.data:
             response.headers.pop("Content-Type", None)
         # A client may make up as many methods as it likes, and each label is kept for ever.
         method = request.method if request.method in _METHODS else "other"

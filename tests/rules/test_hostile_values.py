@@ -225,6 +225,13 @@ def test_every_accept_is_borne(yard):
                 borne(client_of(yard, operation).get(yard.path_of(rule), headers=headers))
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+def test_a_path_that_there_is_not_is_404_for_every_method(yard, method):
+    """An OPTIONS there had lost its content type."""
+    answer = yard.client().open("/api/v1/nothing", method=method)
+    assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
+
+
 def test_head_says_what_get_says_without_a_body_and_options_tells_the_methods(yard):
     for rule, method, operation in yard.operations():
         client, path = client_of(yard, operation), yard.path_of(rule)
