@@ -63,6 +63,7 @@ def create_app(settings: Settings | None = None, wiring: Wiring | None = None) -
     api.register_blueprint(health_blueprint(health, wiring.registry))
     _register_services(app, api, wiring)
     app.extensions |= {"wiring": wiring, "health": health, "stream_slots": wiring.stream_slots}
+    app.extensions["download_slots"] = wiring.download_slots
     documents = register_documents(app, api)
     wiring.register_gauges()
     Gate(

@@ -89,8 +89,11 @@ class Wiring:
 
     @cached_property
     def store(self) -> ArtifactStore:
-        """Where artifacts lie."""
-        return open_store(self.settings.store())
+        """Where artifacts lie; raises SettingsError for a URL that is none."""
+        try:
+            return open_store(self.settings.store())
+        except ValueError as error:
+            raise SettingsError(f"MODELYARD_STORE_URL: {error}") from error
 
     @cached_property
     def stream_slots(self) -> Slots:
@@ -98,15 +101,23 @@ class Wiring:
         return Slots(self.settings.stream_slots, "event streams and waits")
 
     @cached_property
+    def download_slots(self) -> Slots:
+        """Places for those to whom files are sent."""
+        return Slots(self.settings.stream_slots, "downloads")
+
+    @cached_property
     def upload_slots(self) -> Slots:
         """Places for those who send files."""
         return Slots(self.settings.upload_slots, "uploads")
 
     def database(self, service: str) -> Database:
-        """A service's database; services with one URL share one object."""
+        """A service's database; services with one URL share one object. Raises SettingsError."""
         url = self.settings.database_url_of(service)
         if url not in self._databases:
-            self._databases[url] = Database(url)
+            try:
+                self._databases[url] = Database(url)
+            except ValueError as error:
+                raise SettingsError(f"The database URL of {service}: {error}") from error
         return self._databases[url]
 
     def databases(self) -> list[Database]:
@@ -203,7 +214,7 @@ class Wiring:
                     max_expanded_bytes=settings.max_expanded,
                 ),
             ),
-            downloads=Slots(settings.stream_slots, "downloads"),
+            downloads=self.download_slots,
             most_queued=settings.max_queued,
         )
 

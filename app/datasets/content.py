@@ -37,9 +37,8 @@ def content_answer(
             content = _parquet(versions, version, stored, etag)
         else:
             content = _text(versions, version, stored, etag, spreadsheet=spreadsheet, place=place)
-        response = sent(content, media_type)
         # Place and file are held as long as the answer is being sent.
-        response.call_on_close(place.pop_all().close)
+        response = sent(content, media_type, place=place)
     response.vary.add("Accept")
     return response
 

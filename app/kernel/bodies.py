@@ -13,6 +13,7 @@ stall can't take all the threads.
 
 import json
 from collections.abc import Iterator, Mapping, Sized
+from itertools import islice
 from typing import Any, NoReturn, cast
 
 from flask import Request, current_app, g
@@ -216,7 +217,9 @@ class StrictParser(FlaskParser):
     ) -> NoReturn:
         """Raise Invalid with a pointer for each message."""
         messages = error.normalized_messages()
-        raise Invalid("The request is not valid", errors=list(_located(messages))[:_MOST_LISTED])
+        raise Invalid(
+            "The request is not valid", errors=list(islice(_located(messages), _MOST_LISTED))
+        )
 
 
 def _located(messages: Mapping[str, Any]) -> Iterator[FieldError]:

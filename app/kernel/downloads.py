@@ -1,20 +1,32 @@
-"""Sends stored bytes: whole or one range (RFC 9110, 14), with their digest (RFC 9530)."""
+"""Sends stored bytes: whole or one range (RFC 9110, 14), with their digest (RFC 9530).
 
-from typing import Any
+A download holds a thread as long as its client takes to read. There are so many places for them at
+once, so that clients that read slowly, or not at all, can't take all the threads.
+"""
 
-from flask import Response, request
+from contextlib import ExitStack
+from typing import Any, cast
+
+from flask import Response, current_app, request
 
 from app.kernel.errors import RangeNotSatisfiable
 from app.kernel.problems import problem_response
 from app.kernel.sendable import Sendable
+from app.kernel.slots import Slots
 
 OCTETS = "application/octet-stream"
 BINARY = {"type": "string", "format": "binary"}
 OF_BYTES: dict[str, Any] = {"schema": BINARY, "content_type": OCTETS, "example": "(bytes)"}
 
 
-def sent(content: Sendable, media_type: str = OCTETS) -> Response:
-    """The answer to a GET or HEAD: 200, 206, 304 or 416. Texts are UTF-8."""
+def sent(
+    content: Sendable, media_type: str = OCTETS, *, place: ExitStack | None = None
+) -> Response:
+    """The answer to a GET or HEAD: 200, 206, 304 or 416. Texts are UTF-8.
+
+    ``place`` is closed when all has been sent; without it, the download takes a place here. Raises
+    Unavailable when too many downloads are under way.
+    """
     is_text = media_type.startswith("text/")
     content_type = f"{media_type}; charset=utf-8" if is_text else media_type
     headers = {"ETag": f'"{content.etag}"'}
@@ -39,7 +51,16 @@ def sent(content: Sendable, media_type: str = OCTETS) -> Response:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{content.size}"
     pieces = iter(()) if request.method == "HEAD" else content.pieces(start, end)
     status = 200 if wanted is None else 206
-    return Response(pieces, status, headers, content_type=content_type)
+    response = Response(pieces, status, headers, content_type=content_type)
+    response.call_on_close((place or _place()).pop_all().close)
+    return response
+
+
+def _place() -> ExitStack:
+    place = ExitStack()
+    if request.method != "HEAD":
+        place.enter_context(cast("Slots", current_app.extensions["download_slots"]).hold())
+    return place
 
 
 def _wanted_range(content: Sendable) -> tuple[int, int] | None:

@@ -136,7 +136,8 @@ class BatchPredictionContent(MethodView):
     def get(self, batch: str) -> Any:
         """Get the rows of the dataset in order, with the outputs beside them
 
-        As CSV or Parquet, by `Accept`; Range is honoured.
+        As CSV or Parquet, by `Accept`; Range is honoured. In CSV values stand as they are: to a
+        spreadsheet, texts that begin with `=`, `+`, `-` or `@` are formulas.
         """
         call = current_call()
         _batches().get(call, batch)

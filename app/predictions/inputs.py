@@ -93,9 +93,11 @@ def _array_faults(
     names: Sequence[str], rows: Sequence[Sequence[Any]], inputs: Sequence[Mapping[str, Any]]
 ) -> Iterator[FieldError]:
     columns = {column["name"]: column for column in inputs}
-    heading = list(_heading_faults(names, columns))
-    if heading:
-        yield from heading
+    faulty = False
+    for fault in _heading_faults(names, columns):
+        faulty = True
+        yield fault
+    if faulty:
         return
     for index, row in enumerate(rows):
         if len(row) != len(names):
@@ -109,13 +111,15 @@ def _array_faults(
 def _heading_faults(
     names: Sequence[str], columns: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[FieldError]:
+    seen: set[str] = set()
     for index, name in enumerate(names):
         if name not in columns:
             yield _unknown(f"/columns/{index}", columns)
-        elif name in names[:index]:
+        elif name in seen:
             yield FieldError(f"/columns/{index}", "duplicate", "The column stands twice")
+        seen.add(name)
     for name in columns:
-        if name not in names:
+        if name not in seen:
             yield FieldError("/columns", "required", f"The column {name} is missing")
 
 

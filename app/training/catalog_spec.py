@@ -21,6 +21,8 @@ MOST_STEPS: Final = 20
 MOST_FITS: Final = 100_000
 """How many members (trees, folds, candidates) one fit may consist of, multiplied out."""
 MOST_ERRORS: Final = 20
+MOST_VALUES: Final = 20_000
+"""How many values a specification may hold: each that is refused costs a search for its like."""
 DEFAULT_FOLDS: Final = 5
 MANY_STEPS: Final = 100
 """How often an elimination by whole numbers of features is reckoned to fit."""
@@ -71,7 +73,7 @@ class Refusals:
 
     def unknown_estimator(self, name: Any, pointer: str, reason: str) -> Reading:
         """No estimator of that name; tells the names that may have been meant."""
-        near = close_names(name, self._names)
+        near = close_names(name, self._names) if len(self.found) < MOST_ERRORS else []
         allowed = {"did_you_mean": near} if near else None
         return self.add(pointer, "unknown_estimator", f"{reason}; got {shown(name)}", allowed)
 
@@ -109,6 +111,11 @@ class SpecReader:
         """The checked specification; ``Invalid`` if anything is wrong."""
         if spec == "auto" and isinstance(spec, str):
             return NormalisedSpec("auto", TASKS)
+        if _is_larger(spec, MOST_VALUES):
+            allowed = {"maximum": MOST_VALUES}
+            detail = f"holds more than {MOST_VALUES:,} values"
+            self._refusals.add(pointer, "limit_exceeded", detail, allowed)
+            raise self._refusals.as_invalid()
         reading = self._spec(spec, pointer, Place())
         if not self._refusals.found and reading.fits > MOST_FITS:
             detail = f"stands for {reading.fits:,.0f} fits of its members; at most {MOST_FITS:,}"
@@ -271,7 +278,8 @@ class SpecReader:
         elif key in self._server_sets:
             self._refusals.add(pointer, "not_allowed", f"{told} is set by the server")
         else:
-            near = close_names(key, entry.properties)
+            told_enough = len(self._refusals.found) >= MOST_ERRORS
+            near = [] if told_enough else close_names(key, entry.properties)
             detail = f"{entry.name} has no parameter {told} that can be set"
             self._refusals.add(pointer, "unknown_parameter", detail, {"did_you_mean": near})
 
@@ -289,6 +297,20 @@ class SpecReader:
         if entry.is_search:
             searched = self._entries.get(taken["estimator"].get("name", ""))
             self._refusals.found += grid_problems(entry, searched, taken, pointer)
+
+
+def _is_larger(value: Any, most: int) -> bool:
+    """Whether a JSON value holds more values than that, itself and names included."""
+    waiting = [value]
+    while waiting and most >= 0:
+        found = waiting.pop()
+        most -= 1
+        if isinstance(found, dict):
+            waiting += found.values()
+            most -= len(found)
+        elif isinstance(found, list):
+            waiting += found
+    return most < 0
 
 
 def _nested(schema: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -149,9 +149,10 @@ def _target_problems(spec: FitSpec, names: list[str]) -> Iterable[FieldError]:
 
 def _feature_problems(spec: FitSpec, names: list[str]) -> Iterable[FieldError]:
     seen: set[str] = set()
+    known = set(names)
     for index, feature in enumerate(spec.features or ()):
         at = f"/features/{index}"
-        if feature not in names:
+        if feature not in known:
             yield FieldError(at, "unknown_column", "no such column", names[:100])
         elif feature == spec.target:
             yield FieldError(at, "conflict", "the target cannot be a feature")
