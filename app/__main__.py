@@ -13,14 +13,8 @@ import click
 
 from app import supervisor
 from app.config import Settings, SettingsError
+from app.kernel.errors import ServiceError
 from app.kernel.logs import configure_logs
-
-
-def _settings(**given: Any) -> Settings:
-    try:
-        return Settings.from_environment(**given)
-    except SettingsError as error:
-        raise click.ClickException(str(error)) from error
 
 
 def _home_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -30,13 +24,26 @@ def _home_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _supervise(settings: Settings, roles: list[str]) -> None:
     configure_logs(settings.log_level, as_json=settings.log_json, role="supervisor")
-    try:
-        sys.exit(supervisor.Supervisor(settings, roles).run())
-    except SettingsError as error:
-        raise click.ClickException(str(error)) from error
+    sys.exit(supervisor.Supervisor(settings, roles).run())
 
 
-@click.group()
+class Commands(click.Group):
+    """Commands whose foreseeable failures end with one line and the status 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(context)
+        except SettingsError as error:
+            raise click.ClickException(str(error)) from error
+        except ServiceError as error:
+            raise click.ClickException(error.detail) from error
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise click.ClickException(f"{where}{error.strerror or error}") from error
+
+
+@click.group(cls=Commands)
 def main() -> None:
     """Modelyard: send a table, ask for a model, get predictions."""
 
@@ -47,9 +54,9 @@ def main() -> None:
 @_home_option
 @click.option("--services", help="Services to serve, comma-separated.")
 @click.option("--workers", type=click.IntRange(0, 64), help="Worker processes.")
-def serve(services: str | None, **given: Any) -> None:
+def serve(**given: Any) -> None:
     """Serve everything: the API, its neighbours and the workers."""
-    settings = _settings(**given, services=tuple(services.split(",")) if services else None)
+    settings = Settings.from_environment(**given)
     _supervise(settings, supervisor.serve_roles(settings))
 
 
@@ -58,9 +65,9 @@ def serve(services: str | None, **given: Any) -> None:
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on.")
 @_home_option
 @click.option("--services", help="Services to serve, comma-separated.")
-def api(services: str | None, **given: Any) -> None:
+def api(**given: Any) -> None:
     """Serve the API with its neighbours, without workers."""
-    settings = _settings(**given, services=tuple(services.split(",")) if services else None)
+    settings = Settings.from_environment(**given)
     _supervise(settings, supervisor.api_roles(settings))
 
 
@@ -69,7 +76,7 @@ def api(services: str | None, **given: Any) -> None:
 @click.option("--workers", type=click.IntRange(1, 64), help="Worker processes.")
 def worker(**given: Any) -> None:
     """Run workers only."""
-    settings = _settings(**given)
+    settings = Settings.from_environment(**given)
     _supervise(settings, supervisor.worker_roles(settings))
 
 
@@ -79,7 +86,7 @@ def role(name: str) -> None:
     """Run one role in this process; the supervisor calls it."""
     from app.roles import run_role
 
-    settings = _settings()
+    settings = Settings.from_environment()
     configure_logs(settings.log_level, as_json=settings.log_json, role=name)
     run_role(name, settings)
 
@@ -90,7 +97,7 @@ def migrate(**given: Any) -> None:
     """Bring the databases up to date and make the first admin key."""
     from app.roles import run_role
 
-    settings = _settings(**given)
+    settings = Settings.from_environment(**given)
     configure_logs(settings.log_level, as_json=settings.log_json, role="migrate")
     run_role("migrate", settings)
 
@@ -101,7 +108,7 @@ def demo(**given: Any) -> None:
     """Upload the penguins, train, predict; each call is shown."""
     from app.demo import run_demo
 
-    sys.exit(run_demo(_settings(**given)))
+    sys.exit(run_demo(Settings.from_environment(**given)))
 
 
 @main.command()
@@ -124,7 +131,7 @@ def doctor(repair: bool, **given: Any) -> None:
     """Check the settings, the databases, the store, and that both agree."""
     from app.administration import examine
 
-    settings = _settings(**given)
+    settings = Settings.from_environment(**given)
     configure_logs("error", as_json=False, role="doctor")
     well = True
     for finding in examine(settings, repair=repair):
@@ -150,7 +157,7 @@ def create_key(name: str, role: str, project: str, **given: Any) -> None:
     from app.administration import create_key as create
 
     configure_logs("error", as_json=False, role="keys")
-    click.echo(create(_settings(**given), name=name, role=role, project=project))
+    click.echo(create(Settings.from_environment(**given), name=name, role=role, project=project))
 
 
 @keys.command("list")
@@ -161,7 +168,7 @@ def list_keys(project: str, **given: Any) -> None:
     from app.administration import list_keys as listed
 
     configure_logs("error", as_json=False, role="keys")
-    for line in listed(_settings(**given), project=project):
+    for line in listed(Settings.from_environment(**given), project=project):
         click.echo(_harmless(line))
 
 
@@ -174,7 +181,7 @@ def revoke_key(key_id: str, project: str, **given: Any) -> None:
     from app.administration import revoke_key as revoke
 
     configure_logs("error", as_json=False, role="keys")
-    revoke(_settings(**given), key_id=key_id, project=project)
+    revoke(Settings.from_environment(**given), key_id=key_id, project=project)
 
 
 def _harmless(line: str) -> str:

@@ -2,13 +2,14 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import click
 
-from app.access.service import ROLES, SCOPES
-from app.config import Settings
+from app.access.service import ROLES, SCOPES, Access
+from app.config import Settings, SettingsError
 from app.factory import create_app
 from app.kernel.auth import Call
 from app.kernel.errors import ServiceError
@@ -17,6 +18,8 @@ from app.kernel.migrations import is_current
 from app.kernel.spec_pages import spec_as_yaml
 from app.wiring import Wiring
 
+_LONGEST_NAME = 100
+_MIGRATE = "run `modelyard migrate`, or `modelyard serve`, first"
 _ALL_KEYS = {"page_size": 500, "page_token": None, "order_by": "-created_at"}
 
 
@@ -41,29 +44,40 @@ def create_key(settings: Settings, *, name: str, role: str, project: str) -> str
     """A new key's text. Raises ClickException for what the service refuses."""
     if role not in ROLES:
         raise click.ClickException(f"No such role: {role}; there are {', '.join(ROLES)}")
-    with closing(Wiring(settings)) as wiring:
-        try:
-            made = wiring.access.create_key(
-                _call(project), name=name, scopes=ROLES[role], project=project, expires_at=None
-            )
-        except ServiceError as error:
-            raise click.ClickException(error.detail) from error
+    if not 1 <= len(name) <= _LONGEST_NAME:
+        raise click.ClickException(f"A name has 1 to {_LONGEST_NAME} characters")
+    with _accessed(settings, project) as access:
+        made = access.create_key(
+            _call(project), name=name, scopes=ROLES[role], project=project, expires_at=None
+        )
     return made.secret or ""
 
 
 def list_keys(settings: Settings, *, project: str) -> Iterator[str]:
-    """A line for each key."""
-    with closing(Wiring(settings)) as wiring:
-        for key in wiring.access.list_keys(_call(project), _ALL_KEYS).items:
+    """A line for each key. Raises ClickException for what the service refuses."""
+    with _accessed(settings, project) as access:
+        for key in access.list_keys(_call(project), _ALL_KEYS).items:
             state = "revoked" if key.revoked_at else "live"
             yield f"{key.key_id}  {state:8} {key.created_at:%Y-%m-%d %H:%M}  {key.name}"
 
 
 def revoke_key(settings: Settings, *, key_id: str, project: str) -> None:
     """End a key's life. Raises ClickException for what the service refuses."""
+    with _accessed(settings, project) as access:
+        access.revoke_key(_call(project), key_id)
+
+
+@contextmanager
+def _accessed(settings: Settings, project: str) -> Iterator[Access]:
+    """The keys of a project that exists, in a home that has been migrated."""
     with closing(Wiring(settings)) as wiring:
+        database = wiring.database("access")
         try:
-            wiring.access.revoke_key(_call(project), key_id)
+            migrated = all(is_current(database, history) for history in ("kernel", "access"))
+            if not migrated:
+                raise click.ClickException(f"There are no keys yet in {settings.home}: {_MIGRATE}")
+            wiring.access.get_project(project)
+            yield wiring.access
         except ServiceError as error:
             raise click.ClickException(error.detail) from error
 
@@ -80,12 +94,29 @@ def examine(settings: Settings, *, repair: bool) -> Iterator[Finding]:
     """Look at everything of an installation; each finding as it is made."""
     yield Finding(True, f"home {settings.home}")
     with closing(Wiring(settings)) as wiring:
-        yield _found("secret", lambda: wiring.ring)
-        for service in settings.services:
-            yield _found(f"database of {service}", wiring.database(service).ping)
+        found = [*_parts(wiring)]
+        yield from found
+        if all(finding.well for finding in found):
+            yield from _agreement(wiring, repair=repair)
+
+
+def _parts(wiring: Wiring) -> Iterator[Finding]:
+    """Whether each part is there, and fit to be used."""
+    yield _found("secret", lambda: wiring.ring)
+    for service in wiring.settings.services:
+        there = _found(f"database of {service}", partial(_ping, wiring, service))
+        yield there
+        if there.well:
             yield _migrated(wiring, service)
-        yield _found("artifact store", wiring.store.check)
-        yield from _agreement(wiring, repair=repair)
+    yield _found("artifact store", partial(_check_store, wiring))
+
+
+def _ping(wiring: Wiring, service: str) -> None:
+    wiring.database(service).ping()
+
+
+def _check_store(wiring: Wiring) -> None:
+    wiring.store.check()
 
 
 def _agreement(wiring: Wiring, *, repair: bool) -> Iterator[Finding]:
@@ -110,7 +141,7 @@ def _agreement(wiring: Wiring, *, repair: bool) -> Iterator[Finding]:
 def _found(what: str, check: Callable[[], object]) -> Finding:
     try:
         check()
-    except (ServiceError, OSError) as error:
+    except (ServiceError, SettingsError, OSError) as error:
         return Finding(False, f"{what}: {error}")
     return Finding(True, what)
 

@@ -5,12 +5,14 @@ object handed over. ``SETTINGS`` is what ``modelyard doctor`` and the reference 
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 SERVICES = ("access", "datasets", "models", "training", "predictions")
+LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 class SettingsError(Exception):
@@ -20,11 +22,51 @@ class SettingsError(Exception):
 def _size(text: str) -> int:
     units = {"k": 10**3, "m": 10**6, "g": 10**9}
     number, unit = (text[:-1], text[-1].lower()) if text[-1:].lower() in units else (text, "")
+    if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,6})?", number) or float(number) == 0:
+        raise ValueError("say how many bytes, such as 16M")
     return int(float(number) * units.get(unit, 1))
 
 
+def _count(least: int = 1, most: int = 10**9) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,10}", text) or not least <= int(text) <= most:
+            raise ValueError(f"say a number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def _duration(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,6})?", text) or float(text) == 0:
+        raise ValueError("say a number above 0")
+    return float(text)
+
+
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise ValueError("name at least one")
+    return names
+
+
+def _services(text: str) -> tuple[str, ...]:
+    names = _names(text)
+    unknown = [name for name in names if name not in SERVICES]
+    if unknown:
+        raise ValueError(f"no such service: {', '.join(unknown)}; there are {', '.join(SERVICES)}")
+    return names
+
+
+def _key(text: str) -> str:
+    if text and not re.fullmatch(r"myk_[A-Za-z0-9]{8}_[A-Za-z0-9_-]{43}", text):
+        raise ValueError("a key reads myk_<8>_<43>")
+    return text
+
+
+def _level(text: str) -> str:
+    if text.lower() not in LOG_LEVELS:
+        raise ValueError(f"say {', '.join(LOG_LEVELS)}")
+    return text.lower()
 
 
 def _switch(text: str) -> bool:
@@ -50,13 +92,13 @@ class Setting:
 SETTINGS: tuple[Setting, ...] = (
     Setting("home", "MODELYARD_HOME", ".", "Folder that holds all that the server writes.", Path),
     Setting("host", "MODELYARD_HOST", "127.0.0.1", "Address to listen on."),
-    Setting("port", "MODELYARD_PORT", "8080", "Port to listen on.", int),
+    Setting("port", "MODELYARD_PORT", "8080", "Port to listen on.", _count(most=65_535)),
     Setting(
         "services",
         "MODELYARD_SERVICES",
         ",".join(SERVICES),
         "Services that this process serves.",
-        _names,
+        _services,
     ),
     Setting(
         "database_url",
@@ -77,6 +119,7 @@ SETTINGS: tuple[Setting, ...] = (
         "MODELYARD_ADMIN_KEY",
         "",
         "An admin key `myk_<8>_<43>` that every process recognises; empty: made at first start.",
+        _key,
         secret=True,
     ),
     Setting(
@@ -99,19 +142,23 @@ SETTINGS: tuple[Setting, ...] = (
         "MODELYARD_PROXY",
         "0",
         "How many trusted reverse proxies stand in front (X-Forwarded-*).",
-        int,
+        _count(least=0, most=10),
     ),
     Setting(
         "threads",
         "MODELYARD_THREADS",
         "96",
         "Requests served at once: more than all slots together, or stalled clients take them all.",
-        int,
+        _count(),
     ),
-    Setting("workers", "MODELYARD_WORKERS", "1", "Worker processes of `serve`.", int),
-    Setting("slots", "MODELYARD_SLOTS", "1", "Jobs that a worker process runs at once.", int),
+    Setting("workers", "MODELYARD_WORKERS", "1", "Worker processes of `serve`.", _count(0, 64)),
+    Setting("slots", "MODELYARD_SLOTS", "1", "Jobs that a worker process runs at once.", _count()),
     Setting(
-        "fit_threads", "MODELYARD_FIT_THREADS", "0", "Threads of a fit; 0: cores / slots.", int
+        "fit_threads",
+        "MODELYARD_FIT_THREADS",
+        "0",
+        "Threads of a fit; 0: cores / slots.",
+        _count(0, 1024),
     ),
     Setting("max_json", "MODELYARD_MAX_JSON", "16M", "Largest JSON body, bytes.", _size),
     Setting("max_upload", "MODELYARD_MAX_UPLOAD", "20G", "Largest upload as sent, bytes.", _size),
@@ -122,25 +169,29 @@ SETTINGS: tuple[Setting, ...] = (
         "Largest upload after decompression, bytes.",
         _size,
     ),
-    Setting("max_columns", "MODELYARD_MAX_COLUMNS", "5000", "Most columns of a dataset.", int),
+    Setting("max_columns", "MODELYARD_MAX_COLUMNS", "5000", "Most columns of a dataset.", _count()),
     Setting("max_line", "MODELYARD_MAX_LINE", "16M", "Longest line of a dataset, bytes.", _size),
-    Setting("max_rows", "MODELYARD_MAX_ROWS", "10000", "Most rows of one prediction.", int),
+    Setting("max_rows", "MODELYARD_MAX_ROWS", "10000", "Most rows of one prediction.", _count()),
     Setting(
-        "upload_slots", "MODELYARD_UPLOAD_SLOTS", "24", "Uploads taken at once; more: 503.", int
+        "upload_slots",
+        "MODELYARD_UPLOAD_SLOTS",
+        "24",
+        "Uploads taken at once; more: 503.",
+        _count(),
     ),
     Setting(
         "body_slots",
         "MODELYARD_BODY_SLOTS",
         "16",
         "JSON bodies received at once; more: 503.",
-        int,
+        _count(),
     ),
     Setting(
         "stream_slots",
         "MODELYARD_STREAM_SLOTS",
         "16",
         "Event streams and waits open at once; more: 503.",
-        int,
+        _count(),
     ),
     Setting(
         "ingest_memory", "MODELYARD_INGEST_MEMORY", "256M", "Memory of one ingest, bytes.", _size
@@ -149,25 +200,37 @@ SETTINGS: tuple[Setting, ...] = (
         "model_cache", "MODELYARD_MODEL_CACHE", "512M", "Loaded models of a process, bytes.", _size
     ),
     Setting(
-        "max_wall_seconds", "MODELYARD_MAX_WALL_SECONDS", "86400", "Longest run, seconds.", float
+        "max_wall_seconds",
+        "MODELYARD_MAX_WALL_SECONDS",
+        "86400",
+        "Longest run, seconds.",
+        _duration,
     ),
     Setting(
         "max_memory", "MODELYARD_MAX_MEMORY", "64G", "Largest memory limit of a run, bytes.", _size
     ),
     Setting(
-        "max_queued", "MODELYARD_MAX_QUEUED", "1000", "Most queued runs of a project; 429.", int
+        "max_queued",
+        "MODELYARD_MAX_QUEUED",
+        "1000",
+        "Most queued runs of a project; 429.",
+        _count(),
     ),
     Setting(
-        "lease_seconds", "MODELYARD_LEASE_SECONDS", "6", "A worker silent so long is dead.", float
+        "lease_seconds",
+        "MODELYARD_LEASE_SECONDS",
+        "6",
+        "A worker silent so long is dead.",
+        _duration,
     ),
     Setting(
         "idempotency_hours",
         "MODELYARD_IDEMPOTENCY_HOURS",
         "24",
         "How long an Idempotency-Key is remembered.",
-        float,
+        _duration,
     ),
-    Setting("log_level", "MODELYARD_LOG_LEVEL", "info", "debug, info, warning or error."),
+    Setting("log_level", "MODELYARD_LOG_LEVEL", "info", "debug, info, warning or error.", _level),
     Setting("log_json", "MODELYARD_LOG_JSON", "true", "Logs as JSON lines; else as text.", _switch),
 )
 
@@ -215,27 +278,29 @@ class Settings:
     def from_environment(
         cls, environment: Mapping[str, str] | None = None, **given: Any
     ) -> "Settings":
-        """Read the environment; ``given`` (a command line's options) wins unless it is None.
+        """Read the environment; ``given`` (a command line's options) wins unless it is None. A
+        text in it is read as the environment's would be.
 
         Raises SettingsError naming the variable that can't be used.
         """
         environment = os.environ if environment is None else environment
+        strange = given.keys() - {setting.name for setting in SETTINGS}
+        if strange:
+            raise TypeError(f"no such settings: {sorted(strange)}")
         values: dict[str, Any] = {}
         for setting in SETTINGS:
-            text = environment.get(setting.env, setting.default)
+            found = given.get(setting.name)
+            text = environment.get(setting.env, setting.default) if found is None else found
             try:
-                values[setting.name] = setting.parse(text)
+                values[setting.name] = setting.parse(text) if isinstance(text, str) else text
             except ValueError as error:
-                raise SettingsError(f"{setting.env}: {text!r} can't be used: {error}") from error
-        values |= {name: value for name, value in given.items() if value is not None}
+                shown = "" if setting.secret else f"{text!r} can't be used: "
+                raise SettingsError(f"{setting.env}: {shown}{error}") from error
         values["home"] = Path(values["home"]).resolve()
-        unknown = sorted(set(values["services"]) - set(SERVICES))
-        if unknown:
-            raise SettingsError(f"MODELYARD_SERVICES: no such service: {', '.join(unknown)}")
         return cls(
             **values,
             own_database_urls=_per_service(environment, "_DATABASE_URL"),
-            peer_urls=_per_service(environment, "_URL"),
+            peer_urls=_peer_urls(environment),
         )
 
     @property
@@ -272,6 +337,14 @@ class Settings:
 def _per_service(environment: Mapping[str, str], suffix: str) -> dict[str, str]:
     names = {service: f"MODELYARD_{service.upper()}{suffix}" for service in SERVICES}
     return {service: environment[name] for service, name in names.items() if environment.get(name)}
+
+
+def _peer_urls(environment: Mapping[str, str]) -> dict[str, str]:
+    found = _per_service(environment, "_URL")
+    for service, url in found.items():
+        if not re.fullmatch(r"https?://[^/\s]+/?", url):
+            raise SettingsError(f"MODELYARD_{service.upper()}_URL: say http://host:port")
+    return {service: url.rstrip("/") for service, url in found.items()}
 
 
 if {setting.name for setting in SETTINGS} != {

@@ -12,7 +12,7 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
-from app.config import Settings
+from app.config import Settings, SettingsError
 from app.datasets.backlog import KIND as DATASET_JOB
 from app.factory import create_app
 from app.housekeeping import chores, start_chores, sweeps
@@ -55,12 +55,18 @@ def run_role(name: str, settings: Settings) -> None:
         "scorer": run_scorer,
         "worker": run_worker,
     }
+    if kind not in roles:
+        raise SettingsError(f"No such role: {name}; there are {', '.join(roles)}")
     roles[kind](settings)
 
 
 def run_migrations(settings: Settings) -> None:
-    """Bring every database up to date; on the very first start print the admin key, once."""
+    """Bring every database up to date; on the very first start print the admin key, once.
+
+    Raises SettingsError for what no role could start with.
+    """
     wiring = Wiring(settings)
+    _ = wiring.ring, wiring.store
     for service in settings.services:
         for history in ("kernel", service):
             upgrade(wiring.database(service), history)

@@ -81,7 +81,7 @@ class Supervisor:
             command_of("migrate"), env=self._environment(), check=False
         )
         if done.returncode != 0:
-            raise SettingsError("The databases could not be brought up to date; see above")
+            raise SettingsError("The server can't start; see above")
 
     def _look_after(self, role: Role) -> None:
         now = time.monotonic()

@@ -69,14 +69,14 @@ def test_a_home_has_one_server(tmp_path):
         pass
 
 
-def serve(home, port):
+def serve(home, port, **environment):
     """``modelyard serve`` until it ends or answers; its process."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("MODELYARD_")}
     home.mkdir(exist_ok=True)
     with (home / f"{port}.log").open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "app", "serve", "--home", str(home), "--port", str(port)],
-            env={**kept, **SMALL},
+            env={**kept, **SMALL, **environment},
             cwd=ROOT,
             stdout=log,
             stderr=log,
@@ -132,3 +132,13 @@ def test_a_second_server_of_a_home_is_refused_and_the_first_goes_on(tmp_path):
         assert second.wait(30) == 1
         assert "Another server runs in" in (tmp_path / f"{port}.log").read_text()
         assert httpx.get(f"{first.url}/readyz").status_code == 200
+
+
+@pytest.mark.slow
+def test_a_server_that_can_not_start_ends_and_says_why(tmp_path):
+    server = serve(tmp_path, free_port(), MODELYARD_STORE_URL="ftp://x")
+    assert server.wait(30) == 1
+    (log,) = tmp_path.glob("*.log")
+    lines = log.read_text().splitlines()
+    assert lines[0].startswith("Error: MODELYARD_STORE_URL: 'ftp://x' is no store")
+    assert lines[1:] == ["Error: The server can't start; see above"]

@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ from sqlalchemy import (
     event,
     text,
 )
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.orm.exc import StaleDataError
@@ -117,13 +118,26 @@ def new_id() -> str:
     return _IDS.next()
 
 
+def _parsed(url: str) -> URL:
+    """A URL of SQLite or Postgres; raises ValueError for any other, without telling it."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ValueError("it reads sqlite:///file or postgresql://host/name") from error
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ValueError(f"{parsed.get_backend_name()} is not offered: sqlite or postgresql")
+    if parsed.get_backend_name() == "sqlite":
+        return parsed.set(drivername="sqlite")
+    if find_spec("psycopg") is None:
+        raise ValueError("a Postgres needs `pip install modelyard[postgres]`")
+    return parsed.set(drivername="postgresql+psycopg")
+
+
 class Database:
     """A database by its SQLAlchemy URL, with one way to read and one way to write."""
 
     def __init__(self, url: str, *, lock_timeout: float = 20.0, pool_size: int = 16) -> None:
-        parsed = make_url(url)
-        if parsed.get_backend_name() == "postgresql":
-            parsed = parsed.set(drivername="postgresql+psycopg")
+        parsed = _parsed(url)
         self.url = parsed
         self.dialect = parsed.get_backend_name()
         self.lock_timeout = lock_timeout

@@ -228,7 +228,7 @@ def test_settings_that_are_shown_show_no_secret():
         Settings.from_environment(
             {
                 "MODELYARD_SECRET": "s3cr3t" * 10,
-                "MODELYARD_ADMIN_KEY": "s3cr3t",
+                "MODELYARD_ADMIN_KEY": f"myk_s3cr3t00_{'s3cr3t' * 7}s",
                 "MODELYARD_DATABASE_URL": "postgresql://u:s3cr3t@h/d",
                 "MODELYARD_MODELS_DATABASE_URL": "postgresql://u:s3cr3t@h/d",
             }
