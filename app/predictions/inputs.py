@@ -16,11 +16,12 @@ _MOMENT = re.compile(
 
 
 def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    # 5.0 is one too, in tables as in JSON Schema: many clients know no other numbers.
+    return type(value) is int or (type(value) is float and value.is_integer())
 
 
 def _is_number(value: Any) -> bool:
-    return _is_integer(value) or (isinstance(value, float) and math.isfinite(value))
+    return type(value) is int or (type(value) is float and math.isfinite(value))
 
 
 def _is_moment(value: Any) -> bool:
