@@ -260,3 +260,13 @@ class RefuseMissing(Step, kind="refuse_missing"):
             if np.isnan(numbers).any():
                 raise Invalid("a value is missing that this model cannot do without")
         return value
+
+
+@dataclass(eq=False)
+class RefuseEndless(Step, kind="refuse_endless"):
+    """The matrix as it is; ``Invalid`` if a number in it is infinite. Something may be missing."""
+
+    def __call__(self, value: Dense) -> Dense:
+        if np.isinf(value).any():
+            raise Invalid("a value is too far out for this model")
+        return value

@@ -47,6 +47,7 @@ from app.scoring.numbers import (
     Polynomial,
     Project,
     Quantiles,
+    RefuseEndless,
     Scale,
     Stretch,
     YeoJohnson,
@@ -181,7 +182,8 @@ def build_power_transformer(power: PowerTransformer, flow: Flow, plan: Plan) -> 
     if not power.standardize:
         return steps, after
     more, after = build_standard_scaler(inner(power, "_scaler"), after, plan)
-    return [*steps, *more], after
+    # Powers of what is far out are infinite; the scaler refuses them.
+    return [*steps, RefuseEndless(), *more], after
 
 
 @transforms(PolynomialFeatures)

@@ -190,8 +190,9 @@ def binarize(step: numbers.Binarize, value: str, graph: Graph) -> str:
 
 
 @exports(numbers.RefuseMissing)
-def refuse_missing(_: numbers.RefuseMissing, value: str, __: Graph) -> str:
-    """The matrix as it is: a NaN goes through."""
+@exports(numbers.RefuseEndless)
+def refuse(_: numbers.RefuseMissing | numbers.RefuseEndless, value: str, __: Graph) -> str:
+    """The matrix as it is: what the server refuses goes through."""
     return value
 
 

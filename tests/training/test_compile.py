@@ -77,6 +77,7 @@ from sklearn.svm import SVC, SVR, LinearSVC, OneClassSVM
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from threadpoolctl import threadpool_limits
 
+from app.kernel.errors import Invalid
 from app.scoring.estimator import answer
 from app.scoring.format import agree, load, save
 from app.scoring.frame import Recipe, prepare
@@ -411,6 +412,20 @@ def test_an_encoder_that_raises_for_unknown_categories_is_compiled_to_one_that_r
 def test_a_model_that_copes_with_nothing_missing_refuses_it():
     gappy = ColumnTransformer([("numbers", "passthrough", ["price", "flag"])])
     assert compiled(Case("gappy", lambda: gappy, Ridge(), "number"))[2].reason is None
+
+
+def test_a_power_that_is_beyond_all_numbers_is_refused():
+    """The bug: a logistic function made 0 or 1 of it, so that such pipelines weren't compiled."""
+    narrow = Pipeline([("narrow", MinMaxScaler((0, 0.01))), ("power", PowerTransformer())])
+    model = Pipeline([("narrow", narrow), ("model", LogisticRegression())])
+    _, _, result = compiled(Case("power", small, model, "two"))
+    assert result.reason is None
+    far = {
+        name: [*values[:1], -1e200 if name == "price" else values[1]]
+        for name, values in table().items()
+    }
+    with pytest.raises(Invalid, match="too far out"):
+        load(result.compiled).score(far)
 
 
 def test_strings_where_a_model_needs_numbers_are_named():
