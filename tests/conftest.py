@@ -2,9 +2,11 @@
 
 import contextlib
 import itertools
+import logging
 import os
 import signal
 import tempfile
+import urllib.request
 
 import psutil
 import pytest
@@ -76,6 +78,21 @@ def database_url(request, tmp_path):
         connection.execute(text("CREATE SCHEMA public"))
     engine.dispose()
     spare.append(url)
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint():
+    """The URL of a stand-in for S3, with the bucket ``models``; its objects are in this process."""
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - costs seconds
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    bucket = urllib.request.Request(f"http://{host}:{port}/models", method="PUT")
+    urllib.request.urlopen(bucket).close()
+    yield f"http://{host}:{port}"
+    server.stop()
 
 
 @pytest.fixture

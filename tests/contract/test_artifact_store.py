@@ -1,8 +1,6 @@
 """What every artifact store promises, on a local folder and on S3."""
 
-import logging
 import os
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,20 +22,6 @@ from app.kernel.sql import new_id
 PART = 8 << 20
 NOT_KEYS = ["", ".", "..", "/a", "a/", "a//b", "a/../b", "a/./b", ".temporary/x", "a\\b", "a b"]
 NOT_KEYS += ["a\n", "a\0", "é", "%2e%2e/x", "a/..%2f", "~/x", "-a", "x" * 200, "/".join("a" * 40)]
-
-
-@pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - costs seconds
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    bucket = urllib.request.Request(f"http://{host}:{port}/models", method="PUT")
-    urllib.request.urlopen(bucket).close()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 @pytest.fixture(params=["folder", "bucket"])
