@@ -1,55 +1,17 @@
 """CSV files as a relation: scanned, made plain where needed, read by the engine."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from app.datasets.byte_source import TextSource
 from app.datasets.cell_types import NULL_WORDS, WEAK_NULL_WORDS
 from app.datasets.csv_scan import CsvScan, PlainCopy
 from app.datasets.ingest_request import ColumnRule, IngestRequest
+from app.datasets.plain_csv import PlainCsv, in_pieces
 from app.datasets.row_errors import RowErrors
-from app.datasets.table_engine import Beat, literal, literals
+from app.datasets.table_engine import Beat, literals
 from app.datasets.table_source import Kind, SourceColumn, TableSource
-
-_BUFFER = 1 << 23
-
-
-@dataclass(frozen=True)
-class PlainCsv:
-    """A file of strictly quoted CSV rows with LF as line end, and how the engine is to read it.
-
-    ``longest`` bounds the bytes of a record. ``padded``: rows may be short; what is left out is
-    missing. ``parallel`` reading fails, loudly, where records span lines.
-    """
-
-    path: Path
-    width: int
-    longest: int
-    delimiter: str = ","
-    header: bool = True
-    padded: bool = False
-    parallel: bool = False
-
-    def relation(self, nulls: tuple[str, ...], *, quoted_nulls: bool = False) -> str:
-        """SQL of a relation with the text columns c0, c1, ..; ``nulls`` are NULL."""
-        columns = ", ".join(f"c{number}: 'VARCHAR'" for number in range(self.width))
-        longest = self.longest + 16
-        options = (
-            literal(str(self.path)),
-            f"columns = {{{columns}}}",
-            f"delim = {literal(self.delimiter)}",
-            """quote = '"', escape = '"', comment = '', new_line = '\\n', encoding = 'utf-8'""",
-            f"header = {self.header}",
-            f"nullstr = [{literals(nulls)[1:-1]}]",
-            f"allow_quoted_nulls = {quoted_nulls}",
-            f"max_line_size = {longest}",
-            f"buffer_size = {max(_BUFFER, 4 * longest)}",
-            f"null_padding = {self.padded}",
-            f"parallel = {self.parallel}",
-            "auto_detect = false, strict_mode = true, hive_partitioning = false",
-        )
-        return f"read_csv({', '.join(options)})"
 
 
 def open_csv(
@@ -76,7 +38,7 @@ def open_csv(
         scan.finish()
     kept = scan.rows - errors.rows
     csv = PlainCsv(
-        plain.path,
+        (plain.path,),
         len(scan.names),
         scan.longest,
         delimiter=scan.delimiter,
@@ -87,9 +49,10 @@ def open_csv(
         for number, name in enumerate(scan.names)
     )
     row_bytes = plain.path.stat().st_size // max(1, kept)
-    serial = TableSource(_relation(replace(csv, parallel=False), rules), columns, kept, row_bytes)
     if not csv.parallel:
-        return serial
+        csv = in_pieces(csv, row_bytes, work=work, beat=beat)
+        return TableSource(_relation(csv, rules), columns, kept, row_bytes)
+    serial = TableSource(_relation(replace(csv, parallel=False), rules), columns, kept, row_bytes)
     return replace(serial, relation=_relation(csv, rules), cautious=serial)
 
 

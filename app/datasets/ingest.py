@@ -5,8 +5,8 @@ parquet_source); every column gets the narrowest type that all of its cells allo
 the client demands (inference); cells that have no place in it are fatal, or their rows are put
 aside; the rest is written (here), digested (stored_table) and profiled (profile).
 
-Memory: the engine's ``memory_bytes`` and about 100 MB, however large the file. What can't be done
-with that is refused as too large: rows of megabytes each, thousands of columns.
+Memory: the engine's ``memory_bytes`` and about 100 MB, however large the file and its rows. What
+can't be done with that is refused as too large: thousands of columns, say.
 """
 
 import os

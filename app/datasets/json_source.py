@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from app.datasets.csv_source import PlainCsv, without
+from app.datasets.csv_source import without
 from app.datasets.ingest_request import ColumnRule, IngestRequest
 from app.datasets.json_text import BadRow, Constant, Element, read_array, read_lines
+from app.datasets.plain_csv import PlainCsv, in_pieces
 from app.datasets.row_errors import RowError, RowErrors
 from app.datasets.table_engine import Beat
 from app.datasets.table_source import (
@@ -157,8 +158,9 @@ def open_json(
         _column(number, name, rows.types[number], rules.get(name))
         for number, name in enumerate(rows.names)
     )
-    written = PlainCsv(path, len(columns), rows.longest, header=False, padded=True)
     row_bytes = path.stat().st_size // max(1, kept)
+    written = PlainCsv((path,), len(columns), rows.longest, header=False, padded=True)
+    written = in_pieces(written, row_bytes, work=work, beat=beat)
     return TableSource(written.relation(("",), quoted_nulls=True), columns, kept, row_bytes)
 
 

@@ -66,7 +66,15 @@ class Tables:
         self._count = 0
 
     def ingest(
-        self, content, format_="csv", *, columns=None, limits=None, progress=None, **options
+        self,
+        content,
+        format_="csv",
+        *,
+        columns=None,
+        limits=None,
+        progress=None,
+        memory_bytes=256 << 20,
+        **options,
     ):
         """Ingest text or bytes; ``columns`` are rules by name, each a mapping."""
         self._count += 1
@@ -78,7 +86,7 @@ class Tables:
         request = IngestRequest(
             source, format_, columns=rules, limits=IngestLimits(**(limits or {})), **options
         )
-        return self.ingest_request(request, progress=progress)
+        return self.ingest_request(request, progress=progress, memory_bytes=memory_bytes)
 
     def ingest_request(self, request, **options):
         """Ingest a file by a request."""

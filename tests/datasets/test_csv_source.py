@@ -8,12 +8,13 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from app.datasets import plain_csv
 from app.datasets.csv_scan import CsvScan, PlainCopy
-from app.datasets.csv_source import PlainCsv
 from app.datasets.ingest_request import IngestLimits
+from app.datasets.plain_csv import PlainCsv
 from app.datasets.row_errors import RowErrors
 from app.kernel.errors import ServiceError
-from tests.datasets.tables import Tables, zipped
+from tests.datasets.tables import Tables, ndjson, zipped
 
 
 @pytest.fixture
@@ -88,6 +89,45 @@ def test_quoted_line_ends_at_the_borders_of_the_engines_buffers(tables):
     assert (table.profile("b")["distinct"], table.profile("b")["missing"]) == (1, 0)
     assert table.profile("a")["distinct"] == 30_000
     assert table.rows[0]["b"] == value
+
+
+def documents(count, size):
+    """Rows that hold long texts of many lines."""
+    line = 'he said "no",\n' * (size // 14)
+    return [{"n": number, "text": f"{number}{line}"} for number in range(count)]
+
+
+def as_csv(rows):
+    """Rows as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+@pytest.mark.parametrize("format_", ["csv", "ndjson"])
+def test_large_rows_are_not_held_all_at_once(tables, monkeypatch, format_):
+    """The engine takes 2,048 rows of a file at once, whatever their size."""
+    monkeypatch.setattr(plain_csv, "_PIECE", 1 << 20)
+    monkeypatch.setattr(plain_csv, "_BUFFER", 1 << 20)
+    rows = documents(1000, 20_000)
+    content = as_csv(rows) if format_ == "csv" else ndjson(rows)
+    table = tables.ingest(content, format_, memory_bytes=44 << 20)
+    assert table.result.rows == 1000
+    assert table.rows[:20] == rows[:20]
+
+
+@pytest.mark.parametrize("format_", ["csv", "ndjson"])
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_file_cut_into_pieces_is_the_same_table(tables, monkeypatch, format_, end):
+    rows = documents(50, 100)
+    content = as_csv(rows) if format_ == "csv" else ndjson(rows)
+    whole = tables.ingest(content, format_)
+    monkeypatch.setattr(plain_csv, "_LARGE_ROW", 0)
+    for piece in (1, 64, 100, 117, 1000, 1 << 20):
+        monkeypatch.setattr(plain_csv, "_PIECE", piece)
+        assert tables.ingest(content.rstrip() + end, format_).result == whole.result
 
 
 def test_rows_keep_their_order_where_several_threads_read(tables):
