@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 from app.datasets import schemas
 from app.datasets.ingest_request import FORMATS, ColumnRule, IngestRequest
 from app.datasets.uploads import Intake, Upload
-from app.kernel.bodies import decode_json, field_errors
+from app.kernel.bodies import content_coding, decode_json, field_errors
 from app.kernel.errors import Invalid, ServiceError, Unavailable, UnsupportedMediaType
 from app.kernel.http import held_key
 from app.kernel.multipart import Form, FormReader
@@ -155,7 +155,7 @@ def _take(body: Body, spool: Spool, texts: frozenset[str]) -> Form | None:
 
 
 def _gzip() -> bool:
-    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    coding = content_coding(request)
     if coding == "gzip" and not is_form():
         return True
     if coding != "identity":

@@ -70,7 +70,7 @@ class Datasets(MethodView):
         return _create_dataset(query)
 
 
-@blp.creates(201, schemas.DatasetMade)
+@blp.creates(201, schemas.DatasetMade, headers=schemas.READING_HEADERS)
 def _create_dataset(query: dict[str, Any]) -> Any:
     if is_form():
         return _make_version(query, None)
@@ -166,7 +166,7 @@ class DatasetVersions(MethodView):
         return _create_version(query, dataset)
 
 
-@blp.creates(201, schemas.VersionOut)
+@blp.creates(201, schemas.VersionOut, headers=schemas.READING_HEADERS)
 def _create_version(query: dict[str, Any], dataset: str) -> Any:
     return _make_version(query, dataset)
 

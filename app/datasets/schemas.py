@@ -21,6 +21,7 @@ from app.kernel.work_http import Progress
 
 STATES = ("queued", "running", "succeeded", "failed")
 MOST_ROWS = 10_000
+READING_HEADERS = ("X-Columns",)
 
 
 def _described(text: str) -> dict[str, str]:
@@ -125,7 +126,11 @@ class UploadHeaders(Input):
         },
     )
     content_encoding = fields.String(
-        data_key="Content-Encoding", metadata=_described("`gzip`, where the body is not a form.")
+        data_key="Content-Encoding",
+        metadata={
+            "description": "`gzip`, where the body is neither a form nor a dataset's JSON.",
+            "pattern": "^(gzip|identity)?$",
+        },
     )
     columns = fields.String(
         data_key="X-Columns",
@@ -278,7 +283,8 @@ class RowsQuery(PlaceQuery):
     """Which rows, and what of them."""
 
     columns = fields.String(
-        validate=Length(min=1, max=100_000),
+        # Percent-encoded, that many letters of any script fit into a URL that servers take.
+        validate=Length(min=1, max=5000),
         metadata=_described(
             "Names joined by commas, in the order wanted; or a JSON list of names."
         ),

@@ -6,6 +6,7 @@ from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields
 from marshmallow.validate import Length, Regexp
 
 NAME_PATTERN = "[a-z0-9][a-z0-9._-]{0,62}"
+LONGEST_TIME = 64
 _LARGEST = 2**63
 
 
@@ -101,7 +102,7 @@ class Name(fields.String):
         )
         kwargs.setdefault("validate", pattern)
         # JSON Schema's regular expressions know no \\Z.
-        metadata = {"pattern": f"^{NAME_PATTERN}$", **kwargs.pop("metadata", {})}
+        metadata = {"pattern": f"^{NAME_PATTERN}$", "maxLength": 63, **kwargs.pop("metadata", {})}
         super().__init__(metadata=metadata, **kwargs)
 
 
@@ -116,7 +117,7 @@ class UtcTime(fields.AwareDateTime):
         return text.replace("+00:00", "Z") if isinstance(text, str) else text
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        if not isinstance(value, str):
+        if not isinstance(value, str) or len(value) > LONGEST_TIME:
             raise self.make_error("invalid", input=value, obj_type=self.OBJ_TYPE)
         try:
             # A query string's `+00:00` arrives as ` 00:00`.

@@ -10,7 +10,7 @@ view's arguments, then the view.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, ClassVar, cast
@@ -24,7 +24,13 @@ from werkzeug.datastructures import MultiDict
 
 from app.kernel import errors
 from app.kernel.auth import Access, Call
-from app.kernel.bodies import JSON_TYPES, StrictParser, has_no_body, json_body
+from app.kernel.bodies import (
+    JSON_TYPES,
+    StrictParser,
+    content_coding,
+    has_no_body,
+    json_body,
+)
 from app.kernel.changes import Result
 from app.kernel.errors import FieldError, Invalid
 from app.kernel.fields import example_of
@@ -124,8 +130,13 @@ class Blueprint(flask_smorest.Blueprint):
         _show_example(kwargs.get("schema"), kwargs)
         return super().alt_response(status_code, response, **kwargs)
 
-    def creates(self, status_code: int, schema: Any, **kwargs: Any) -> Any:
-        """``response`` for a POST that creates: takes an Idempotency-Key."""
+    def creates(
+        self, status_code: int, schema: Any, *, headers: Sequence[str] = (), **kwargs: Any
+    ) -> Any:
+        """``response`` for a POST that creates: takes an Idempotency-Key.
+
+        ``headers`` are its own: with others of them it is another request.
+        """
         outer = self.response(status_code, schema, **kwargs)
         instance: Schema = schema() if isinstance(schema, type) else schema
 
@@ -135,7 +146,9 @@ class Blueprint(flask_smorest.Blueprint):
                 key = request.headers.get("Idempotency-Key")
                 if key is None:
                     return view(*args, **options)
-                return _idempotently(key, lambda: view(*args, **options), instance, status_code)
+                return _idempotently(
+                    key, headers, lambda: view(*args, **options), instance, status_code
+                )
 
             decorated = outer(held)
             document_idempotency(decorated._apidoc)  # noqa: SLF001
@@ -162,7 +175,9 @@ def resource_headers(result: Any, status: int) -> dict[str, str]:
     return headers
 
 
-def _idempotently(key: str, view: Callable[[], Any], schema: Schema, status: int) -> Any:
+def _idempotently(
+    key: str, told_by: Sequence[str], view: Callable[[], Any], schema: Schema, status: int
+) -> Any:
     """Run the view under the key, or repeat the answer that the key already has."""
     if not _KEY_PATTERN.fullmatch(key):
         raise Invalid.at("Idempotency-Key", "invalid", "1 to 255 visible ASCII characters")
@@ -174,7 +189,7 @@ def _idempotently(key: str, view: Callable[[], Any], schema: Schema, status: int
         own = _status_of(result, status)
         return Answer(own, body, resource_headers(result, own))
 
-    held = store.reserve(call, key, _fingerprint(), render)
+    held = store.reserve(call, key, _fingerprint(told_by), render)
     if isinstance(held, Answer):
         headers = {**held.headers, "Idempotent-Replayed": "true"}
         return Response(held.body, held.status, headers, content_type="application/json")
@@ -194,8 +209,11 @@ def held_key() -> HeldKey | None:
     return cast("HeldKey | None", current_call().reservation)
 
 
-def _fingerprint() -> str:
-    """Method, path, query and body; of an upload its Content-Digest stands for the body."""
+def _fingerprint(headers: Sequence[str]) -> str:
+    """Method, path, query, headers and body; of an upload its Content-Digest stands for the body.
+
+    Those of the headers that say how the body is to be read, and the operation's own.
+    """
     query = sorted(request.args.items(multi=True))
     if request.mimetype in JSON_TYPES or "body" in g or has_no_body(request):
         body = json_body(request)
@@ -206,7 +224,10 @@ def _fingerprint() -> str:
                 "Content-Digest", "required", "An upload with Idempotency-Key needs Content-Digest"
             )
         body = digest.encode()
-    parts = (request.method, request.path, repr(query), request.mimetype)
+    charset = request.mimetype_params.get("charset", "utf-8").lower()
+    read_as = (request.mimetype, charset, content_coding(request))
+    own = (request.headers.get(name, "") for name in headers)
+    parts = (request.method, request.path, repr(query), *read_as, *own)
     return fingerprint(*(part.encode() for part in parts), body)
 
 

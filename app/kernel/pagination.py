@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Select, and_, or_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.kernel.errors import Invalid, Malformed
-from app.kernel.fields import Input, QueryInteger, UtcTime
+from app.kernel.fields import LONGEST_TIME, Input, QueryInteger, UtcTime
 from app.kernel.signing import KeyRing
 
 DEFAULT_SIZE, MOST_SIZE = 50, 500
@@ -176,7 +176,7 @@ def _filter_field(name: str, column: Column, operator: str) -> fields.Field[Any]
     description = f"Only items whose {name} {_WORDS[operator]}."
     described: dict[str, Any] = {"metadata": {"description": description}}
     if kind is datetime:
-        return UtcTime(**described)
+        return UtcTime(metadata={"description": description, "maxLength": LONGEST_TIME})
     if kind is int:
         return QueryInteger(**described)
     if operator == "in":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flask import request
 
+from app.kernel.bodies import content_coding
 from app.kernel.errors import Invalid, UnsupportedMediaType
 from app.kernel.http import held_key
 from app.kernel.multipart import Form, FormReader
@@ -80,7 +81,7 @@ def received_file(
 def _refuse_type(types: Collection[str]) -> None:
     if request.mimetype != FORM and request.mimetype not in types:
         raise UnsupportedMediaType("Send a file", extra={"accepted": [*types, FORM]})
-    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+    if content_coding(request) != "identity":
         raise UnsupportedMediaType(
             "This Content-Encoding is not offered here", extra={"accepted": ["identity"]}
         )

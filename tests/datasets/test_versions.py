@@ -313,6 +313,33 @@ def test_a_retry_with_the_same_key_makes_one_version(installation):
     assert len(client.get("/api/v1/datasets/penguins/versions").json["items"]) == 1
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"X_Columns": '{"mass": {"type": "number"}}'},
+        {"content_type": "text/csv; charset=latin-1"},
+        {"content_type": "application/octet-stream", "query": "format=csv"},
+        {"query": "delimiter=;"},
+        {"Content_Encoding": "gzip"},
+    ],
+    ids=str,
+)
+def test_the_same_bytes_to_be_read_otherwise_are_another_request(client, changed):
+    """With the same key the first answer came again, of the table as it was read first."""
+    headers = {"Idempotency_Key": "once", "Content_Digest": content_digest(CSV)}
+    assert upload(client, **headers).status_code == 201
+    problem = assert_problem(upload(client, **headers, **changed), 422)
+    assert problem["errors"][0]["code"] == "key_reused"
+    assert len(client.get("/api/v1/datasets/penguins/versions").json["items"]) == 1
+
+
+def test_headers_that_say_the_same_make_no_other_request(client):
+    headers = {"Idempotency_Key": "once", "Content_Digest": content_digest(CSV)}
+    first = upload(client, **headers)
+    for same in ({"Content_Encoding": ""}, {"Content_Encoding": "identity"}, {"Prefer": "x"}):
+        assert upload(client, **headers, **same).json == first.json
+
+
 def test_a_json_upload_is_not_read_into_memory_for_its_key(client):
     body = json.dumps(RECORDS)
     headers = {"Idempotency_Key": "once", "Content_Digest": content_digest(body)}

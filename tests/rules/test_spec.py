@@ -53,6 +53,20 @@ def test_every_operation_has_a_name_of_its_own_a_summary_and_a_documented_error(
         assert "security" in operation, place
 
 
+def test_every_text_of_a_query_is_bounded(spec):
+    """Without a bound it may be longer than a server takes, whose refusal is no problem+json."""
+    unbounded = [
+        f"{place} {parameter['name']}"
+        for place, operation in operations(spec)
+        for parameter in operation.get("parameters", ())
+        if parameter["in"] == "query"
+        and parameter["schema"].get("type", "string") == "string"
+        and not {"enum", "maxLength"} & set(parameter["schema"])
+    ]
+
+    assert unbounded == []
+
+
 def test_failures_are_problem_json(spec):
     for name, response in spec["components"]["responses"].items():
         assert list(response["content"]) == ["application/problem+json"], name
