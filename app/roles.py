@@ -2,8 +2,10 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -11,6 +13,7 @@ from flask import Flask
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
+from prometheus_client import CollectorRegistry
 
 from app.config import Settings, SettingsError
 from app.datasets.backlog import KIND as DATASET_JOB
@@ -23,6 +26,7 @@ from app.kernel.leash import die_with
 from app.kernel.local_rpc import Handler, Server
 from app.kernel.logs import configure_logs
 from app.kernel.migrations import upgrade
+from app.kernel.process_metrics import timed_jobs, with_metrics
 from app.kernel.sandbox import Sandbox
 from app.models.imports import JOB as IMPORT_JOB
 from app.models.workers import PRELOAD as IMPORT_PRELOAD
@@ -48,12 +52,12 @@ def run_role(name: str, settings: Settings) -> None:
     if parent is not None:
         die_with(int(parent))
     kind = name.partition("-")[0]
-    roles = {
+    roles: dict[str, Callable[[Settings], None]] = {
         "api": run_api,
         "migrate": run_migrations,
         "ingest": run_ingest,
         "scorer": run_scorer,
-        "worker": run_worker,
+        "worker": partial(run_worker, name=name),
     }
     if kind not in roles:
         raise SettingsError(f"No such role: {name}; there are {', '.join(roles)}")
@@ -115,7 +119,8 @@ def run_ingest(settings: Settings) -> None:
     """Turn uploads into checked Parquet, and read it back, for the API next door."""
     from app.datasets.process import ingest_handlers
 
-    serve_locally(Wiring(settings).socket("ingest"), ingest_handlers(settings))
+    handlers = ingest_handlers(settings)
+    serve_locally(Wiring(settings).socket("ingest"), handlers, CollectorRegistry())
 
 
 def run_scorer(settings: Settings) -> None:
@@ -123,13 +128,17 @@ def run_scorer(settings: Settings) -> None:
     from app.predictions.scorer import Estimators, Scoring
 
     wiring = Wiring(settings)
-    estimators = Estimators(wiring.artifact_reader.open, settings.model_cache)
-    serve_locally(wiring.socket("scorer"), Scoring(estimators).handlers())
+    registry = CollectorRegistry()
+    estimators = Estimators(wiring.artifact_reader.open, settings.model_cache, registry)
+    handlers = Scoring(estimators, registry).handlers()
+    serve_locally(wiring.socket("scorer"), handlers, registry)
 
 
-def serve_locally(socket: Path, handlers: Mapping[str, Handler]) -> None:
+def serve_locally(
+    socket: Path, handlers: Mapping[str, Handler], registry: CollectorRegistry
+) -> None:
     """Answer neighbours until SIGTERM."""
-    server = Server(socket, handlers)
+    server = Server(socket, with_metrics(handlers, registry))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     server.run()
@@ -143,15 +152,16 @@ class Handled:
     on_failure: Callable[[Job, Exception], None]
 
 
-def run_worker(settings: Settings) -> None:
+def run_worker(settings: Settings, name: str = "worker") -> None:
     """Do the jobs of all databases until SIGTERM."""
     wiring = Wiring(settings)
+    registry = CollectorRegistry()
     create_app(settings, wiring)
     with Sandbox(preload=PRELOADS) as sandbox:
         kinds = job_kinds(wiring, sandbox)
         worker = Worker(
             job_queues(wiring),
-            {kind: handled.handle for kind, handled in kinds.items()},
+            timed_jobs({kind: kinds[kind].handle for kind in kinds}, registry),
             lambda job, error: kinds[job.kind].on_failure(job, error),
             slots=settings.slots,
             lease=settings.lease_seconds,
@@ -160,6 +170,8 @@ def run_worker(settings: Settings) -> None:
             signal.signal(number, lambda *_: worker.drain())
         sandbox.warm()
         start_chores(chores(wiring))
+        answering = Server(wiring.socket(name), with_metrics({}, registry))
+        threading.Thread(target=answering.run, daemon=True, name="metrics").start()
         worker.run()
     wiring.close()
 

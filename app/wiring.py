@@ -28,6 +28,7 @@ from app.kernel.idempotency import IdempotencyStore
 from app.kernel.jobs import JobQueue
 from app.kernel.local_rpc import Client as LocalClient
 from app.kernel.peers import Peer
+from app.kernel.process_metrics import NeighbourMetrics
 from app.kernel.receiving import Intake
 from app.kernel.signing import KeyRing
 from app.kernel.slots import Slots
@@ -130,7 +131,10 @@ class Wiring:
         The folder is a short one among the temporary files: a Unix socket's path has 104 bytes at
         most, and homes can be deep.
         """
-        return Path((self.settings.instance / "sockets").read_text().strip()) / role
+        return self._sockets_folder() / role
+
+    def _sockets_folder(self) -> Path:
+        return Path((self.settings.instance / "sockets").read_text().strip())
 
     def idempotency(self, service: str) -> IdempotencyStore:
         """The Idempotency-Keys of a service."""
@@ -291,7 +295,7 @@ class Wiring:
         )
 
     def register_gauges(self) -> None:
-        """Let Prometheus see the queues and the states of long work."""
+        """Let Prometheus see the queues, the states of long work, and the processes next door."""
         work: dict[str, States] = {}
         if "training" in self.settings.services:
             work["training_run"] = partial(states_of, self.database("training"), TrainingRun)
@@ -300,6 +304,7 @@ class Wiring:
             work["batch_prediction"] = partial(states_of, batches, BatchPrediction)
         queues = [JobQueue(database) for database in self.databases()]
         self.registry.register(QueueGauges(queues, work))
+        self.registry.register(NeighbourMetrics(self._sockets_folder))
 
     def neighbour_checks(self) -> dict[str, Callable[[], None]]:
         """Whether the neighbour processes answer, by their names."""

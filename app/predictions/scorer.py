@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from threadpoolctl import threadpool_limits
 
 from app.kernel.errors import Invalid
@@ -23,9 +24,26 @@ class Estimators:
     """Loaded estimators, the least recently used ones dropped past a number of artifact bytes."""
 
     def __init__(
-        self, open_artifact: Callable[[Mapping[str, Any], str], bytes], most_bytes: int
+        self,
+        open_artifact: Callable[[Mapping[str, Any], str], bytes],
+        most_bytes: int,
+        registry: CollectorRegistry,
     ) -> None:
         self._open = open_artifact
+        self._bytes = Gauge(
+            "modelyard_scorer_cache_bytes",
+            "Artifact bytes of the loaded estimators.",
+            registry=registry,
+        )
+        self._models = Gauge(
+            "modelyard_scorer_cache_models", "Loaded estimators.", registry=registry
+        )
+        self._lookups = Counter(
+            "modelyard_scorer_cache_lookups_total",
+            "Looks for a loaded estimator.",
+            ("outcome",),
+            registry=registry,
+        )
         self._most = most_bytes
         self._lock = threading.Lock()
         self._loaded: OrderedDict[str, tuple[Any, int]] = OrderedDict()
@@ -37,7 +55,9 @@ class Estimators:
             found = self._loaded.get(artifact["digest"])
             if found is not None:
                 self._loaded.move_to_end(artifact["digest"])
+                self._lookups.labels("hit").inc()
                 return found[0]
+        self._lookups.labels("miss").inc()
         data = self._open(location, JOBLIB)
         minor = minor_of(location["library_versions"]["scikit-learn"])
         estimator = load_sklearn(data, expected_sklearn_minor=minor)
@@ -45,6 +65,8 @@ class Estimators:
             self._loaded[artifact["digest"]] = (estimator, len(data))
             while len(self._loaded) > 1 and self._total() > self._most:
                 self._loaded.popitem(last=False)
+            self._bytes.set(self._total())
+            self._models.set(len(self._loaded))
         return estimator
 
     def _total(self) -> int:
@@ -54,8 +76,15 @@ class Estimators:
 class Scoring:
     """What the process answers."""
 
-    def __init__(self, estimators: Estimators) -> None:
+    def __init__(self, estimators: Estimators, registry: CollectorRegistry) -> None:
         self._estimators = estimators
+        self._seconds = Histogram(
+            "modelyard_scorer_seconds",
+            "Time of scoring by the estimator itself.",
+            ("model",),
+            registry=registry,
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+        )
         threadpool_limits(1)
 
     def handlers(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
@@ -70,7 +99,8 @@ class Scoring:
         estimator = self._estimators.get(location)
         prepared = prepare(Recipe.from_list(location["recipe"]), columns)
         try:
-            scores = answer(estimator, prepared, location["signature"]["output"])
+            with self._seconds.labels(location["model"]).time():
+                scores = answer(estimator, prepared, location["signature"]["output"])
         except (ValueError, IndexError, ArithmeticError) as error:
             raise Invalid(f"The model has no answer for these rows: {error}"[:500]) from error
         return scores.rows()

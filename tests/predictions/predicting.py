@@ -6,6 +6,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+from prometheus_client import CollectorRegistry
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -15,6 +16,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from app.config import SERVICES
 from app.kernel.local_rpc import Server
+from app.kernel.process_metrics import with_metrics
 from app.predictions.scorer import Estimators, Scoring
 from app.scoring.estimator import data_frame
 from app.scoring.frame import Recipe, prepare
@@ -63,8 +65,10 @@ class Predicting(Modelyard):
         super().__init__(home, database_url, services=SERVICES, **settings)
         self.sockets = Path(tempfile.mkdtemp(prefix="my-"))
         (self.settings.instance / "sockets").write_text(str(self.sockets))
-        scoring = Scoring(Estimators(self.wiring.artifact_reader.open, 10**8))
-        self._server = Server(self.sockets / "scorer", scoring.handlers())
+        registry = CollectorRegistry()
+        estimators = Estimators(self.wiring.artifact_reader.open, 10**8, registry)
+        handlers = with_metrics(Scoring(estimators, registry).handlers(), registry)
+        self._server = Server(self.sockets / "scorer", handlers)
         threading.Thread(target=self._server.run, daemon=True).start()
         self.make("fast", LogisticRegression())
         self.make("slow", KNeighborsClassifier())

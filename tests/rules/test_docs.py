@@ -89,3 +89,11 @@ def test_every_make_target_that_is_named_exists():
     for path in PAGES:
         named = set(re.findall(r"`make ([a-z]+)", path.read_text()))
         assert named - targets == set(), path
+
+
+def test_every_metric_is_in_the_reference_and_no_other():
+    code = "".join(path.read_text() for path in (ROOT / "app").rglob("*.py"))
+    made = set(re.findall(r'"(modelyard_[a-z_]+)"', code))
+    told = set(re.findall(r"`(modelyard_[a-z_]+)`", page("metrics.md")))
+    assert len(made) > 10
+    assert made == told

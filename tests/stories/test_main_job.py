@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.server import Server, wait_for
 
@@ -17,6 +18,21 @@ def environment(kind, home, fresh):
     if kind == "postgresql":
         return {"MODELYARD_DATABASE_URL": fresh()}
     return {f"MODELYARD_{name}_DATABASE_URL": f"sqlite:///{home / name}.db" for name in SERVICES}
+
+
+def metrics(server):
+    """What Prometheus would read: values by name and labels."""
+    with server.client() as client:
+        told = client.get(f"{server.url}/metrics")
+    assert told.status_code == 200, told.text
+    families = text_string_to_metric_families(told.text)
+    samples = [sample for family in families for sample in family.samples]
+    return {
+        (sample.name, *(sample.labels[key] for key in sorted(sample.labels) if key != "le")): (
+            sample.value
+        )
+        for sample in samples
+    }
 
 
 @pytest.fixture(scope="module", params=["sqlite", "sqlite-files", "postgresql"])
@@ -88,3 +104,14 @@ def test_a_table_becomes_a_prediction(server):
         predicted = list(csv.DictReader(content.text.splitlines()))
         assert len(predicted) == 344
         assert sum(row["species"] == row["prediction"] for row in predicted) > 330
+
+    told = metrics(server)
+    for process in ("ingest", "scorer", "worker-1"):
+        assert told["modelyard_process_up", process] == 1
+    assert told["modelyard_job_seconds_count", "training_run", "ended", "worker-1"] == 1
+    assert told["modelyard_job_seconds_count", "batch_prediction", "ended", "worker-1"] == 1
+    assert told["modelyard_work", "training_run", "succeeded"] == 1
+    assert told["modelyard_score_seconds_count", "compiled", "penguins"] == 2
+    assert told["modelyard_model_cache_models",] == 1
+    route = "/api/v1/models/<name:model>/predict"
+    assert told["modelyard_request_seconds_count", "POST", route] == 1
