@@ -113,6 +113,7 @@ def decode_json(body: bytes) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    _count(pairs)
     found = dict(pairs)
     if len(found) != len(pairs):
         seen: set[str] = set()
@@ -137,7 +138,6 @@ def _faults(value: Any, pointer: str, level: int) -> Iterator[FieldError]:
     if isinstance(value, str):
         yield from _text_faults(value, pointer)
     elif isinstance(value, dict):
-        _count(value)
         for key, member in value.items():
             yield from _text_faults(key, pointer)
             yield from _faults(member, f"{pointer}/{escape(key)}", level + 1)
@@ -170,8 +170,9 @@ def field_errors(messages: Any, pointer: str = "") -> Iterator[FieldError]:
     """marshmallow's nested messages, flat, each with its JSON pointer."""
     if isinstance(messages, Mapping):
         for key, nested in messages.items():
-            # `_schema` is the object itself; key and value are how Dict tells its halves apart.
-            here = key in ("_schema", "key", "value") and not isinstance(key, int)
+            # `_schema` is the object itself; key and value are how Dict tells its halves apart,
+            # but never at the top, where they are fields like any other.
+            here = key == "_schema" or (key in ("key", "value") and pointer != "")
             yield from field_errors(nested, pointer if here else f"{pointer}/{escape(str(key))}")
     elif isinstance(messages, list | tuple):
         for message in messages:

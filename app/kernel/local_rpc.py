@@ -4,10 +4,12 @@ A message is msgpack in a length-prefixed frame (``multiprocessing.connection`` 
 is ever pickled). A question is ``[method, arguments]``; the answers are any number of
 ``["chunk", bytes]``, then one ``["ok", value]`` or ``["error", {..}]``. Each connection carries one
 question at a time and has a thread of its own at the server. Whoever may open the socket may ask,
-so it lies in a folder of mode 0700.
+so it lies in a folder of mode 0700. Whoever owns the folder may answer, so it must be ours: it lies
+among the temporary files, and when those are cleared away, another user could make one of its name.
 """
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Client as open_connection  # noqa: N813 (a function by its nature)
@@ -60,7 +62,8 @@ class Server:
         self._listener.close()
 
     def _converse(self, connection: Connection) -> None:
-        with connection, contextlib.suppress(EOFError, OSError):
+        # ValueError: what came is no question of ours.
+        with connection, contextlib.suppress(EOFError, OSError, ValueError):
             while True:
                 method, arguments = msgspec.msgpack.decode(connection.recv_bytes())
                 self._answer(connection, method, arguments)
@@ -154,7 +157,11 @@ class Client:
                 else:
                     return connection
         try:
-            connection = open_connection(str(self._path()), family="AF_UNIX")
+            path = self._path()
+            if path.parent.stat().st_uid != os.geteuid():
+                log.error("foreign_sockets", folder=str(path.parent))
+                raise Unavailable(f"The {self._name} process is not there", retry_after=1)
+            connection = open_connection(str(path), family="AF_UNIX")
             connection.send_bytes(question)
         except OSError as error:
             raise Unavailable(f"The {self._name} process is not there", retry_after=1) from error

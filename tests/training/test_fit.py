@@ -311,7 +311,7 @@ def test_work_that_cannot_end_well_is_refused_before_it_begins(tmp_path: Path) -
         (5_001, {"name": "AffinityPropagation"}, "AffinityPropagation takes at most 5,000 rows"),
     ],
 )
-def test_a28_tables_that_would_not_fit_into_memory_are_refused_at_once(
+def test_tables_that_would_not_fit_into_memory_are_refused_at_once(
     tmp_path: Path, rows: int, estimator: Any, message: str
 ) -> None:
     names = [f"name {i}" for i in range(rows)]
