@@ -27,7 +27,15 @@ from app.kernel.auth import secured
 from app.kernel.bodies import JSON_TYPES
 from app.kernel.errors import Invalid, UnsupportedMediaType
 from app.kernel.http import Blueprint, current_call
-from app.kernel.work_http import WaitQuery, known_etag, waiting_places
+from app.kernel.work_http import (
+    EVENTS_DOC,
+    EventQuery,
+    WaitQuery,
+    WorkEventList,
+    events_answer,
+    known_etag,
+    waiting_places,
+)
 
 blp = Blueprint(
     "datasets", __name__, description="Tables: named, versioned, immutable, with a profile."
@@ -195,7 +203,8 @@ class DatasetVersion(MethodView):
     def delete(self, dataset: str, version: int) -> Any:
         """Delete a version; its number is never used again
 
-        409 with `referrers` while anything needs it. `dry_run` tells what would be done.
+        One that is still being made is given up. 409 with `referrers` while anything needs it.
+        `dry_run` tells what would be done.
         """
         return _remove(dataset, version)
 
@@ -207,6 +216,25 @@ def _remove(dataset: str, version: int | None) -> Any:
         return jsonify(schemas.RemovalPlan().dump(removal.plan(call, dataset, version)))
     removal.remove(call, dataset, version)
     return None
+
+
+@blp.route("/api/v1/datasets/<name:dataset>/versions/<n:version>/events")
+class DatasetVersionEvents(MethodView):
+    """What happened to a version."""
+
+    @secured("datasets:read")
+    @blp.doc(**EVENTS_DOC)
+    @blp.arguments(EventQuery, location="query")
+    @blp.response(200, WorkEventList)
+    def get(self, arguments: dict[str, Any], dataset: str, version: int) -> Any:
+        """List a version's events, or follow them and its progress as a stream"""
+        # A stream outlives the request's context: what it needs is looked up here.
+        call, versions = current_call(), _datasets().versions
+        return events_answer(
+            lambda after: versions.events(call, dataset, version, after),
+            lambda: versions.get(call, dataset, version),
+            arguments["after"],
+        )
 
 
 @blp.route("/api/v1/datasets/<name:dataset>/versions/<n:version>/rows")

@@ -86,6 +86,11 @@ class Version(ResourceRow, DatasetsBase):
     removal_until: Mapped[datetime | None] = mapped_column(UtcDateTime, default=None)
 
     @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.finished_at is not None
+
+    @property
     def version(self) -> int:
         """The number, as clients call it."""
         return self.number

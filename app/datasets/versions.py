@@ -5,14 +5,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import defer
 
 from app.datasets.lookup import (
-    FAILED,
-    SUCCEEDED,
+    QUEUED,
+    RUNNING,
     find_dataset,
     find_version,
     stored_rejects,
@@ -22,13 +23,12 @@ from app.datasets.ports import Ingest, LocalFile, Rows
 from app.datasets.tables import Version
 from app.kernel.artifacts import ArtifactStore
 from app.kernel.auth import Call
-from app.kernel.errors import Unavailable
+from app.kernel.errors import NotFound, Unavailable
 from app.kernel.pagination import Listing, Page
 from app.kernel.signing import KeyRing
 from app.kernel.sql import Database
 from app.kernel.stored import CHUNK, Stored
 
-ENDED = frozenset({SUCCEEDED, FAILED})
 _LOOK_SECONDS = 0.2
 _TRIES = 3
 
@@ -44,6 +44,16 @@ VERSIONS = Listing(
     identity=Version.id,
     default_order="-version",
 )
+
+
+@dataclass(frozen=True)
+class VersionEvent:
+    """One thing that happened to a version, numbered from 1."""
+
+    seq: int
+    time: datetime
+    type: str
+    data: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -108,10 +118,18 @@ class Versions:
         until = time.monotonic() + seconds
         version = self.get(call, dataset, number)
         seen = version.etag if known is None or known(version.etag) else ""
-        while version.state not in ENDED and version.etag == seen and time.monotonic() < until:
+        while not version.ended and version.etag == seen and time.monotonic() < until:
             time.sleep(_LOOK_SECONDS)
             version = self.get(call, dataset, number)
         return version
+
+    def events(self, call: Call, dataset: str, number: int, after: int) -> Sequence[VersionEvent]:
+        """What happened to a version after the event of that number; none of one that is gone."""
+        try:
+            version = self.get(call, dataset, number)
+        except NotFound:
+            return []
+        return [event for event in _events(version) if event.seq > after]
 
     def rows(
         self,
@@ -181,6 +199,16 @@ class OpenFile:
         handle, self._handle = self._handle, -1
         if handle >= 0:
             os.close(handle)
+
+
+def _events(version: Version) -> Iterator[VersionEvent]:
+    """By the times that the row keeps: an attempt that was lost is only counted."""
+    yield VersionEvent(1, version.created_at, QUEUED, {})
+    if version.started_at is not None:
+        yield VersionEvent(2, version.started_at, RUNNING, {"attempt": version.attempt})
+    if version.finished_at is not None:
+        told = {"rows": version.rows} if version.error is None else {"error": version.error}
+        yield VersionEvent(3, version.finished_at, version.state, told)
 
 
 def _page(version: Version, total: int, offset: int, found: Rows) -> VersionRows:

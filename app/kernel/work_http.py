@@ -4,19 +4,43 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Protocol, cast
 
 from flask import Response, current_app, request
 from marshmallow import fields
 from marshmallow.validate import OneOf, Range
 
-from app.kernel.errors import Invalid
+from app.kernel.errors import Invalid, NotFound
 from app.kernel.fields import Input, Output, QueryInteger, Resource, UtcTime
 from app.kernel.slots import Slots
-from app.kernel.work import STATES, WorkEvent, WorkRow
+from app.kernel.work import STATES
 
 _STREAM_SECONDS = 55.0
 _POLL_SECONDS = 0.25
+
+
+class Watched(Protocol):
+    """What can be watched until it has ended."""
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """How far it is."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to it."""
+
+
+class Happening(Protocol):
+    """One thing that happened to it."""
+
+    @property
+    def seq(self) -> int:
+        """The number, from 1."""
+
+    @property
+    def type(self) -> str:
+        """What it was."""
 
 
 class Progress(Output):
@@ -122,9 +146,12 @@ def known_etag() -> Callable[[str], bool] | None:
 
 
 def events_answer(
-    events: Callable[[int], Sequence[WorkEvent]], get: Callable[[], WorkRow], after: int
+    events: Callable[[int], Sequence[Happening]], get: Callable[[], Watched], after: int
 ) -> Any:
-    """A page of events, or a stream of them when the caller accepts ``text/event-stream``."""
+    """A page of events, or a stream of them when the caller accepts ``text/event-stream``.
+
+    A stream ends when its resource has ended, or is deleted.
+    """
     last = _last_event_id()
     after = after if last is None else last
     current = get()
@@ -153,9 +180,9 @@ def _last_event_id() -> int | None:
 
 
 def _stream(
-    events: Callable[[int], Sequence[WorkEvent]],
-    get: Callable[[], WorkRow],
-    current: WorkRow,
+    events: Callable[[int], Sequence[Happening]],
+    get: Callable[[], Watched],
+    current: Watched,
     after: int,
 ) -> Iterator[str]:
     """Server-sent events; no database session is held between two looks."""
@@ -175,4 +202,7 @@ def _stream(
         if current.ended:
             return
         time.sleep(_POLL_SECONDS)
-        current = get()
+        try:
+            current = get()
+        except NotFound:
+            return

@@ -51,6 +51,32 @@ def test_a_bad_file_is_found_out_later(installation, client):
     assert types[-2:] == ["modelyard.dataset.version.queued", "modelyard.dataset.version.failed"]
 
 
+def test_what_happens_to_a_version_is_told(installation, client):
+    upload(client, **LATER)
+    (queued,) = client.get(VERSION + "/events").json["items"]
+    assert (queued["seq"], queued["type"]) == (1, "queued")
+    installation.work()
+    later = client.get(VERSION + "/events?after=1").json
+    assert [event["type"] for event in later["items"]] == ["running", "succeeded"]
+    assert (later["items"][1]["data"], later["next_after"]) == ({"rows": 3}, 3)
+    assert_problem(client.get("/api/v1/datasets/penguins/versions/2/events"), 404)
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_version_can_be_watched_until_it_has_ended(installation, client, deleted):
+    upload(client, **LATER)
+    stream = client.get(VERSION + "/events", headers={"Accept": "text/event-stream"})
+    pieces = iter(stream.response)
+    assert b"event: queued" in next(pieces) + next(pieces)
+    end = threading.Thread(
+        target=(lambda: client.delete(VERSION)) if deleted else installation.work
+    )
+    end.start()
+    rest = b"".join(pieces)
+    end.join()
+    assert (b"event: succeeded" in rest, b'"step": "done"' in rest) == (not deleted,) * 2
+
+
 def test_a_dataset_made_with_a_file_tells_where_to_look(installation):
     client = installation.client()
     form = {"name": "new", "file": (io.BytesIO(CSV.encode()), "t.csv", "text/csv")}
