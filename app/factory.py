@@ -8,6 +8,7 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app.access.resources import blp as access_blueprint
+from app.access.trail_resources import blp as trail_blueprint
 from app.config import Settings
 from app.datasets.resources import blp as datasets_blueprint
 from app.kernel.gate import Gate
@@ -84,6 +85,8 @@ def _register_services(app: Flask, api: Api, wiring: Wiring) -> None:
     if "access" in served:
         app.extensions["access"] = wiring.access
         api.register_blueprint(access_blueprint)
+    app.extensions["trail"] = wiring.trail
+    api.register_blueprint(trail_blueprint)
     if "datasets" in served:
         app.extensions["datasets"] = wiring.datasets
         api.register_blueprint(datasets_blueprint)

@@ -14,6 +14,7 @@ from wsgiref.types import WSGIApplication
 from prometheus_client import CollectorRegistry
 
 from app.access.service import Access, KeyLookup
+from app.access.trail import Trail
 from app.config import Settings, SettingsError
 from app.datasets.ingest_request import IngestLimits
 from app.datasets.peers import PeerReferrer as DatasetsReferrer
@@ -180,9 +181,13 @@ class Wiring:
         return Access(
             self.database("access"),
             self.ring,
-            databases=self.databases(),
             environment_admin=self.settings.admin_key,
         )
+
+    @cached_property
+    def trail(self) -> Trail:
+        """What happened to the services served here."""
+        return Trail(self.databases())
 
     def jobs(self, service: str) -> JobQueue:
         """The queue in a service's database; services with one database share it."""
@@ -259,9 +264,7 @@ class Wiring:
     @cached_property
     def directory(self) -> Directory:
         """Which version a model reference means."""
-        models = PredictionsModelsPeer(
-            self.peer("predictions", "models"), self.peer("predictions", "access")
-        )
+        models = PredictionsModelsPeer(self.peer("predictions", "models"))
         return Directory(self.database("predictions"), models)
 
     @cached_property

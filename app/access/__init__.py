@@ -1,8 +1,9 @@
 """Who may do what, and what was done: projects, keys, the audit trail and the events.
 
 URLs: ``/projects``, ``/keys``, ``/audit``, ``/events`` below ``/api/v1``.
-Tables: ``access_projects``, ``access_keys``; it reads the kernel's ``kernel_events`` and
-``kernel_audit`` of every database that this process serves.
+Tables: ``access_projects``, ``access_keys``; of every database that a process serves it
+reads the kernel's ``kernel_events`` and ``kernel_audit``: ``/audit`` and ``/events`` are served by
+every process, each for its own services.
 Events: ``project.created``, ``key.created``, ``key.revoked``.
 
 A key belongs to a project and has scopes; a role is a name for a bundle of scopes. A key can make

@@ -1,6 +1,5 @@
-"""``/projects``, ``/keys``, ``/audit`` and ``/events``."""
+"""``/projects`` and ``/keys``."""
 
-from contextlib import nullcontext
 from typing import Any, cast
 
 from flask import Response, after_this_request, current_app
@@ -9,11 +8,9 @@ from flask.views import MethodView
 from app.access import schemas
 from app.access.service import KEYS, PROJECTS, ROLES, Access
 from app.kernel.auth import secured
-from app.kernel.events import cloud_event
 from app.kernel.http import Blueprint, current_call
-from app.kernel.slots import Slots
 
-blp = Blueprint("access", __name__, description="Projects, keys, the audit trail and the events.")
+blp = Blueprint("access", __name__, description="Projects and keys.")
 
 _PROJECT = {"name": "team-a", "description": "Churn models"}
 _KEY = {"name": "notebook", "role": "trainer", "expires_at": "2030-01-01T00:00:00Z"}
@@ -104,38 +101,3 @@ class Key(MethodView):
     def delete(self, key_id: str) -> None:
         """Revoke a key; in force everywhere within 5 seconds"""
         _access().revoke_key(current_call(), key_id)
-
-
-@blp.route("/api/v1/audit")
-class Audit(MethodView):
-    """Who did what."""
-
-    @secured("audit:read")
-    @blp.doc(operationId="listAudit")
-    @blp.arguments(schemas.AuditQuery, location="query")
-    @blp.response(200, schemas.AuditList)
-    def get(self, arguments: dict[str, Any]) -> Any:
-        """List who did what, from where, with what outcome; newest first"""
-        return _access().audit(current_call(), arguments["page_token"], arguments["page_size"])
-
-
-@blp.route("/api/v1/events")
-class Events(MethodView):
-    """What happened."""
-
-    @secured("events:read")
-    @blp.arguments(schemas.EventQuery, location="query")
-    @blp.response(200, schemas.EventList)
-    def get(self, arguments: dict[str, Any]) -> Any:
-        """List what happened, in the order of the commits
-
-        Pass `next_position` back as `after`; `after=latest` begins with what comes now. With
-        `wait`, the answer comes at the next event or after so many seconds.
-        """
-        call = current_call()
-        slots = cast("Slots", current_app.extensions["stream_slots"])
-        # Peers are few and always there: they must not take the places of clients.
-        place = nullcontext() if call.peer else slots.hold()
-        with place:
-            events, position = _access().read_events(call, **arguments)
-        return {"items": [cloud_event(event) for event in events], "next_position": position}

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,17 +10,15 @@ from typing import Any
 from sqlalchemy import func, or_, select
 
 from app.access.tables import Key, Project
-from app.kernel.audit import AuditRow, read_audit
+from app.access.trail import EVERY_PROJECT
 from app.kernel.auth import Call, KeyRecord, Principal, key_digest, key_id_of, new_key
 from app.kernel.changes import Change, Changes
 from app.kernel.errors import Conflict, Forbidden, Invalid, NotFound
-from app.kernel.events import Event, EventLog
 from app.kernel.pagination import Listing, Page
 from app.kernel.signing import KeyRing
 from app.kernel.sql import Database, utc_now
 
 DEFAULT_PROJECT = "default"
-EVERY_PROJECT = "*"
 
 SCOPES: tuple[str, ...] = (
     "datasets:read",
@@ -86,15 +84,12 @@ class Access:
         database: Database,
         ring: KeyRing,
         *,
-        databases: Sequence[Database],
         environment_admin: str = "",
     ) -> None:
         self._changes = Changes(database, "access")
         self._database = database
-        self._databases = databases
         self._ring = ring
         self._environment_admin = environment_admin
-        self.events = EventLog(databases)
 
     def ensure_admin(self) -> str | None:
         """Make the default project and, on the very first start, one admin key: its text, once."""
@@ -239,21 +234,6 @@ class Access:
             .with_for_update()
         )
         return len(list(live))
-
-    def audit(self, call: Call, before: str | None, limit: int) -> Page[AuditRow]:
-        """The audit trail of the caller's project, newest first."""
-        rows = read_audit(self._databases, project=call.project, before=before, limit=limit + 1)
-        return Page(rows[:limit], rows[limit - 1].id if len(rows) > limit else None)
-
-    def read_events(
-        self, call: Call, after: str | None, *, limit: int, wait: float, source: str | None
-    ) -> tuple[list[Event], str]:
-        """Events of the caller's project; of all projects for a peer that asks for them all."""
-        everything = call.peer is not None and call.project == EVERY_PROJECT
-        project = None if everything else call.project
-        if after == "latest":
-            return [], self.events.head()
-        return self.events.read(after, project=project, limit=limit, wait=wait, source=source)
 
 
 class KeyLookup:

@@ -15,9 +15,8 @@ _READ_SECONDS = 60.0
 class ModelsPeer:
     """``ports.Models`` by the models service's API, and its events."""
 
-    def __init__(self, models: Peer, events: Peer) -> None:
+    def __init__(self, models: Peer) -> None:
         self._models = models
-        self._events = events
 
     def state(self, call: Call, model: str) -> Mapping[str, Any]:
         """Aliases and ready versions of a model; see the port."""
@@ -43,7 +42,7 @@ class ModelsPeer:
         params: dict[str, Any] = {"source": "models", "wait": wait, "limit": 1000}
         if after is not None:
             params["after"] = after
-        reply = self._events.ask(
+        reply = self._models.ask(
             call, "GET", "/events", scope="events:read", params=params, seconds=wait + 10
         )
         found = [

@@ -1,0 +1,34 @@
+"""What happened, and who did it: read from the databases of the services served here."""
+
+from collections.abc import Sequence
+
+from app.kernel.audit import AuditRow, read_audit
+from app.kernel.auth import Call
+from app.kernel.events import Event, EventLog
+from app.kernel.pagination import Page
+from app.kernel.sql import Database
+
+EVERY_PROJECT = "*"
+
+
+class Trail:
+    """The events and the audit trail of one process. Apart, each service tells its own."""
+
+    def __init__(self, databases: Sequence[Database]) -> None:
+        self._databases = databases
+        self._events = EventLog(databases)
+
+    def audit(self, call: Call, before: str | None, limit: int) -> Page[AuditRow]:
+        """The audit trail of the caller's project, newest first."""
+        rows = read_audit(self._databases, project=call.project, before=before, limit=limit + 1)
+        return Page(rows[:limit], rows[limit - 1].id if len(rows) > limit else None)
+
+    def events(
+        self, call: Call, after: str | None, *, limit: int, wait: float, source: str | None
+    ) -> tuple[list[Event], str]:
+        """Events of the caller's project; of all projects for a peer that asks for them all."""
+        everything = call.peer is not None and call.project == EVERY_PROJECT
+        project = None if everything else call.project
+        if after == "latest":
+            return [], self._events.head()
+        return self._events.read(after, project=project, limit=limit, wait=wait, source=source)

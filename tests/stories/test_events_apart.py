@@ -1,0 +1,44 @@
+"""Services with databases of their own follow one another's events."""
+
+import pytest
+
+from app.kernel.auth import Call
+from app.predictions.directory import Reference
+from tests.apart import Apart
+from tests.stories.test_deletion_apart import register
+
+CALL = Call("default", "testtest", frozenset(), "test-request")
+
+
+@pytest.fixture
+def apart(tmp_path):
+    made = Apart(tmp_path)
+    yield made
+    made.close()
+
+
+def test_predictions_follow_a_model_of_another_database(apart):
+    """They followed the events of the access service, who has none of the models' there."""
+    directory = apart.services["predictions"].wiring.directory
+    directory.follow_once(wait=0)
+    register(apart)
+    assert directory.locate(CALL, Reference("m"))["version"] == 1
+    register(apart)
+    directory.follow_once(wait=0)
+    assert directory.locate(CALL, Reference("m"))["version"] == 2
+    with apart.client("models") as models:
+        assert models.put("/models/m/aliases/champion", json={"version": 1}).status_code == 201
+    directory.follow_once(wait=0)
+    assert directory.locate(CALL, Reference("m"))["version"] == 1
+
+
+def test_each_service_tells_its_own_events_and_audit(apart):
+    register(apart)
+    with apart.client("datasets") as datasets, apart.client("models") as models:
+        datasets.post("/datasets", json={"name": "penguins"})
+        assert {event["source"] for event in datasets.get("/events").json()["items"]} == {
+            "/datasets"
+        }
+        assert {event["source"] for event in models.get("/events").json()["items"]} == {"/models"}
+        actions = {row["action"] for row in models.get("/audit").json()["items"]}
+        assert actions == {"model.created", "version.registered"}
