@@ -16,6 +16,7 @@ from app.kernel.fields import (
     Tags,
     UtcTime,
 )
+from app.kernel.multipart import MOST_TEXT
 from app.kernel.spec import CONTENT_DIGEST, IDEMPOTENCY_KEY
 from app.kernel.work_http import Progress
 
@@ -134,6 +135,8 @@ class UploadHeaders(Input):
     )
     columns = fields.String(
         data_key="X-Columns",
+        # As in a form; a header that is longer by far is refused by the server, without a word.
+        validate=Length(max=MOST_TEXT),
         metadata=_described(
             'How columns are to be read, as JSON: `{"zip": {"type": "string"}}`; '
             "each may have `type`, `null_values` and `format`."

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 
 import pytest
 
@@ -97,6 +98,11 @@ def test_a_table_over_a_limit_is_refused(tmp_path, limit, body):
 def test_a_type_that_is_no_table_is_not_supported(refusing, content_type):
     problem = assert_problem(upload(refusing, content_type=content_type), 415)
     assert "text/csv" in problem["accepted"]
+
+
+def test_a_header_of_columns_has_a_bound(refusing):
+    columns = json.dumps({"mass": {"type": "integer"}})
+    assert_problem(upload(refusing, X_Columns=columns + " " * 500_000), 422)
 
 
 @pytest.mark.parametrize("coding", ["", " ", "identity", "Identity"])
