@@ -22,6 +22,14 @@ from app.training.resources import blp as training_blueprint
 from app.wiring import Wiring
 
 TITLE = "Modelyard"
+_DESCRIPTION = """Send a table, ask for a model, get predictions.
+
+1. `POST /api/v1/datasets` with a file: a table, and what its columns are like.
+2. `POST /api/v1/training-runs`: a model of one of its columns. `GET` the run with `wait=20` until
+   its `state` is `succeeded`.
+3. `POST /api/v1/predictions`: what the model says of a row, kept with the row; or
+   `POST /api/v1/models/{model}/predict`, which keeps nothing.
+"""
 
 
 class Json(DefaultJSONProvider):
@@ -60,9 +68,10 @@ def create_app(settings: Settings | None = None, wiring: Wiring | None = None) -
         _trust_proxies(app, settings.proxy)
     api = Api(app)
     register_problems(app)
+    _register_services(app, api, wiring)
     health = Health(checks=_checks(wiring))
     api.register_blueprint(health_blueprint(health, wiring.registry))
-    _register_services(app, api, wiring)
+    api.spec.tag({"name": "peers", "description": "What our services ask of one another."})
     app.extensions |= {"wiring": wiring, "health": health, "stream_slots": wiring.stream_slots}
     app.extensions["download_slots"] = wiring.download_slots
     documents = register_documents(app, api)
@@ -80,25 +89,26 @@ def create_app(settings: Settings | None = None, wiring: Wiring | None = None) -
 
 
 def _register_services(app: Flask, api: Api, wiring: Wiring) -> None:
+    """In the order of the main job, which is that of the documentation."""
     served = wiring.settings.services
     app.extensions["idempotency"] = {name: wiring.idempotency(name) for name in served}
+    if "datasets" in served:
+        app.extensions["datasets"] = wiring.datasets
+        api.register_blueprint(datasets_blueprint)
+    if "training" in served:
+        app.extensions["training"] = wiring.training
+        api.register_blueprint(training_blueprint)
+    if "models" in served:
+        app.extensions |= {"models": wiring.models, "models_intake": wiring.models_intake}
+        api.register_blueprint(models_blueprint)
+    if "predictions" in served:
+        app.extensions |= {"predictions": wiring.predictions, "batches": wiring.batches}
+        api.register_blueprint(predictions_blueprint)
     if "access" in served:
         app.extensions["access"] = wiring.access
         api.register_blueprint(access_blueprint)
     app.extensions["trail"] = wiring.trail
     api.register_blueprint(trail_blueprint)
-    if "datasets" in served:
-        app.extensions["datasets"] = wiring.datasets
-        api.register_blueprint(datasets_blueprint)
-    if "models" in served:
-        app.extensions |= {"models": wiring.models, "models_intake": wiring.models_intake}
-        api.register_blueprint(models_blueprint)
-    if "training" in served:
-        app.extensions["training"] = wiring.training
-        api.register_blueprint(training_blueprint)
-    if "predictions" in served:
-        app.extensions |= {"predictions": wiring.predictions, "batches": wiring.batches}
-        api.register_blueprint(predictions_blueprint)
 
 
 def _checks(wiring: Wiring) -> dict[str, Any]:
@@ -118,16 +128,17 @@ def _trust_proxies(app: Flask, count: int) -> None:
 def _spec_options() -> dict[str, Any]:
     return {
         "info": {
-            "description": "Send a table, ask for a model, get predictions.",
+            "description": _DESCRIPTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": "/", "description": "This server"}],
         "components": {
             "securitySchemes": {
                 "key": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "An API key, `myk_..`",
+                    "description": "An API key: `myk_..`. The first one was printed by the first "
+                    "start, or was given to it in `MODELYARD_ADMIN_KEY`.",
                 }
             }
         },

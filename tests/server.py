@@ -15,7 +15,7 @@ import psutil
 
 from app.kernel.auth import new_key
 
-READY_SECONDS = 60.0
+READY_SECONDS = 100.0
 STOP_SECONDS = 30.0
 
 
@@ -57,7 +57,11 @@ class Server:
                 stderr=log,
                 cwd=Path(__file__).resolve().parents[1],
             )
-        self.wait_until_ready()
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def wait_until_ready(self) -> None:

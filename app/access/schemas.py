@@ -41,10 +41,8 @@ class KeyIn(Input):
     """A new key: scopes, a role, or both."""
 
     BEYOND_FIELDS: ClassVar = {
-        "anyOf": [
-            {"required": ["scopes"], "properties": {"scopes": {"minItems": 1}}},
-            {"required": ["role"], "properties": {"role": {"type": "string"}}},
-        ]
+        "if": {"required": ["role"], "properties": {"role": {"type": "string"}}},
+        "else": {"required": ["scopes"], "properties": {"scopes": {"minItems": 1}}},
     }
 
     name = fields.String(required=True, validate=Length(min=1, max=100))

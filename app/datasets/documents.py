@@ -3,18 +3,18 @@
 from typing import Any
 
 from app.datasets import schemas
-from app.datasets.receiving import OCTETS
+from app.datasets.receiving import OCTETS, TYPES
 from app.kernel.spec import PART_OF_FILE, WHOLE_FILE
 
 _BINARY = {"type": "string", "format": "binary"}
 _CSV = "species,island,body_mass_g\nAdelie,Torgersen,3750\nGentoo,Biscoe,5700\n"
 _NDJSON = '{"species": "Adelie", "body_mass_g": 3750}\n{"species": "Gentoo", "body_mass_g": 5700}\n'
-_RECORDS = [{"species": "Adelie", "body_mass_g": 3750}, {"species": "Gentoo", "body_mass_g": 5700}]
 
 _FILE = {**_BINARY, "description": "The table."}
 _COLUMNS_PART = {
     "type": "string",
     "description": "How columns are to be read, as JSON, by name: `type`, `null_values`, `format`.",
+    "examples": ["{}"],
 }
 
 
@@ -30,38 +30,37 @@ def _form(properties: dict[str, Any], example: dict[str, str]) -> dict[str, Any]
 
 UPLOAD_BODY: dict[str, Any] = {
     "required": True,
-    "description": "A table, raw or as the part `file` of a form. The raw body may be gzipped.",
+    "description": "A table: as the part `file` of a form, or raw and perhaps gzipped. A raw body "
+    "may have its own type instead of `format`: " + ", ".join(f"`{name}`" for name in TYPES) + ".",
+    # One raw type: generators of clients know one body of bytes, and prefer JSON to any other.
     "content": {
-        OCTETS: {"schema": _BINARY, "example": _CSV},
-        "text/csv": {"schema": {"type": "string"}, "example": _CSV},
-        "application/x-ndjson": {"schema": {"type": "string"}, "example": _NDJSON},
-        "application/json": {
-            "schema": {"type": "array", "items": {"type": "object"}},
-            "example": _RECORDS,
-        },
-        "application/vnd.apache.parquet": {"schema": _BINARY, "example": "PAR1.."},
         **_form({"file": _FILE, "columns": _COLUMNS_PART}, {"file": _CSV}),
+        OCTETS: {"schema": _BINARY, "example": _CSV},
     },
 }
 
 DATASET_BODY: dict[str, Any] = {
     "required": True,
-    "description": "As JSON: a name without versions. As a form: with its first version.",
+    "description": "As a form: with its first version. As JSON: a name without versions.",
     "content": {
-        "application/json": {
-            "schema": schemas.DatasetIn,
-            "example": {"name": "penguins", "description": "Palmer", "tags": {"year": "2009"}},
-        },
         **_form(
             {
-                "name": {"type": "string"},
+                "name": {"type": "string", "examples": ["penguins"]},
                 "file": _FILE,
-                "description": {"type": "string"},
-                "tags": {"type": "string", "description": "A JSON object of texts."},
+                "description": {"type": "string", "examples": ["Palmer"]},
+                "tags": {
+                    "type": "string",
+                    "description": "A JSON object of texts.",
+                    "examples": ['{"year": "2009"}'],
+                },
                 "columns": _COLUMNS_PART,
             },
             {"name": "penguins", "file": _CSV},
         ),
+        "application/json": {
+            "schema": schemas.DatasetIn,
+            "example": {"name": "penguins", "description": "Palmer", "tags": {"year": "2009"}},
+        },
     },
 }
 

@@ -85,8 +85,11 @@ def _create_dataset(query: dict[str, Any]) -> Any:
     if request.mimetype not in JSON_TYPES:
         accepted = [JSON_TYPES[0], "multipart/form-data"]
         raise UnsupportedMediaType("Send JSON, or a form", extra={"accepted": accepted})
-    for name in request.args:
-        raise Invalid.at(f"?{name}", "not_offered", "Without a file there is nothing to read")
+    unsaid = schemas.UploadQuery().load({})
+    for name, value in query.items():
+        # Generated clients send every default.
+        if value != unsaid.get(name):
+            raise Invalid.at(f"?{name}", "not_offered", "Without a file there is nothing to read")
     body = blp.ARGUMENTS_PARSER.parse(schemas.DatasetIn(), request, location="json")
     return _datasets().create(current_call(), NewDataset(**body))
 
@@ -278,7 +281,9 @@ class DatasetContent(MethodView):
     def get(
         self, query: dict[str, Any], _headers: dict[str, Any], dataset: str, version: int
     ) -> Response:
-        """Download a version as CSV, NDJSON or Parquet, by `Accept`
+        """Download a version as CSV, NDJSON or Parquet
+
+        By `Accept`; CSV unless it says otherwise.
 
         In CSV values stand as they are, and an upload of the answer has the same digest. To open
         it in a spreadsheet, where texts that begin with `=`, `+`, `-` or `@` are formulas, say
@@ -297,7 +302,10 @@ class DatasetRejects(MethodView):
     @blp.arguments(schemas.PlaceQuery, location="query")
     @blp.response(200, schemas.RejectList)
     def get(self, arguments: dict[str, Any], dataset: str, version: int) -> Any:
-        """List the rows that `on_error=quarantine` left out, each with its reason"""
+        """List the rows that were left out, each with its reason
+
+        There are such where the upload said `on_error=quarantine`.
+        """
         return _datasets().versions.rejects(current_call(), dataset, version, **arguments)
 
 

@@ -20,6 +20,9 @@ from app.kernel.multipart import MOST_TEXT
 from app.kernel.spec import CONTENT_DIGEST, IDEMPOTENCY_KEY
 from app.kernel.work_http import Progress
 
+# apispec adds "null" by itself where None is allowed.
+_VALUE = {"type": ["string", "number", "boolean"]}
+_ROW = {"additionalProperties": {"type": ["string", "number", "boolean", "null"]}}
 STATES = ("queued", "running", "succeeded", "failed")
 MOST_ROWS = 10_000
 READING_HEADERS = ("X-Columns",)
@@ -155,14 +158,14 @@ class UploadHeaders(Input):
 class Count(Output):
     """A value and how often it is there."""
 
-    value = fields.Raw(required=True)
+    value = fields.Raw(required=True, metadata=_VALUE)
     count = fields.Integer(required=True)
 
 
 class Histogram(Output):
     """Counts of values between edges; a bin holds its lower edge, the last one both."""
 
-    edges = fields.List(fields.Raw(), required=True)
+    edges = fields.List(fields.Raw(metadata=_VALUE), required=True)
     counts = fields.List(fields.Integer(), required=True)
 
 
@@ -176,12 +179,14 @@ class Column(Output):
     )
     missing = fields.Integer(required=True)
     distinct = fields.Integer(required=True)
-    min = fields.Raw(required=True, allow_none=True)
-    max = fields.Raw(required=True, allow_none=True)
+    min = fields.Raw(required=True, allow_none=True, metadata=_VALUE)
+    max = fields.Raw(required=True, allow_none=True, metadata=_VALUE)
     mean = fields.Float(required=True, allow_none=True)
     std = fields.Float(required=True, allow_none=True)
     quantiles = fields.Dict(
-        required=True, allow_none=True, metadata=_described("By share: `0.5` is the median.")
+        required=True,
+        allow_none=True,
+        metadata={"additionalProperties": _VALUE, **_described("By share: `0.5` is the median.")},
     )
     top_values = fields.List(fields.Nested(Count), required=True)
     histogram = fields.Nested(Histogram, required=True, allow_none=True)
@@ -304,7 +309,7 @@ class RowList(Output):
     rows = fields.Integer(required=True, metadata=_described("How many there are in all."))
     offset = fields.Integer(required=True)
     columns = fields.List(fields.String(), required=True)
-    items = fields.List(fields.Dict(), required=True)
+    items = fields.List(fields.Dict(metadata=_ROW), required=True)
     next_offset = fields.Integer(
         required=True, allow_none=True, metadata=_described("Null: that was the end.")
     )

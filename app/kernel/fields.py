@@ -13,7 +13,9 @@ _LARGEST = 2**63
 class Input(Schema):
     """Base of what clients send: an unknown field is an error.
 
-    ``BEYOND_FIELDS`` is JSON Schema of what a ``validates_schema`` asks of several fields at once.
+    ``BEYOND_FIELDS`` is JSON Schema of what a ``validates_schema`` asks of several fields at once,
+    told by ``if``, ``then`` and ``else``: generators of clients take ``oneOf`` and ``anyOf`` for a
+    choice of types, and forget the fields.
     """
 
     BEYOND_FIELDS: ClassVar[dict[str, Any]] = {}

@@ -255,12 +255,24 @@ def query_names(docs: dict[str, Any]) -> frozenset[str]:
     return frozenset(names)
 
 
+def _null_apart(told: dict[str, Any]) -> dict[str, Any]:
+    """A choice that may be null, as a choice or null: null isn't one more value of its type."""
+    if None not in told.get("enum", ()):
+        return told
+    rest = {name: value for name, value in told.items() if name not in ("type", "enum")}
+    kind = next(kind for kind in told["type"] if kind != "null")
+    values = [value for value in told["enum"] if value is not None]
+    return {**rest, "anyOf": [{"type": kind, "enum": values}, {"type": "null"}]}
+
+
 class SpecConverter(OpenAPIConverter):
     """apispec's, mended where it says what isn't so, or less than is known."""
 
     def schema2jsonschema(self, schema: Any) -> dict[str, Any]:
         """A schema's fields, and what it asks for beyond them."""
         told: dict[str, Any] = super().schema2jsonschema(schema)
+        properties = told.get("properties", {})
+        properties |= {name: _null_apart(property_) for name, property_ in properties.items()}
         return {**told, **schema.BEYOND_FIELDS} if isinstance(schema, Input) else told
 
     def field2range(self, field: Any, **kwargs: Any) -> dict[str, Any]:

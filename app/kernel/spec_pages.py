@@ -19,7 +19,19 @@ def spec_of(app: Flask) -> dict[str, Any]:
 def spec_as_yaml(app: Flask) -> str:
     """The OpenAPI document as YAML: byte-stable, in reading order."""
     plain = json.loads(json.dumps(spec_of(app)))
-    return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100))
+    return str(yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes a text of several lines as it stands."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
 
 
 _DOCS_PAGE = """<!DOCTYPE html>
@@ -38,7 +50,7 @@ _DOCS_PAGE = """<!DOCTYPE html>
 """
 _DOCS_SCRIPT = """window.ui = SwaggerUIBundle({
   url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null,
-  displayRequestDuration: true, persistAuthorization: false,
+  displayRequestDuration: true, persistAuthorization: false, defaultModelsExpandDepth: 0,
 });
 """
 _DOCS_POLICY = (

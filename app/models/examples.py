@@ -85,16 +85,6 @@ STATE: dict[str, Any] = {
     "retention": None,
     "versions": [{"version": 1, "id": _RUN, "state": "ready"}],
 }
-REGISTRATION: dict[str, Any] = {
-    "training_run": _RUN,
-    "task": "classification",
-    "signature": SIGNATURE,
-    "metrics": {"accuracy": 0.985},
-    "lineage": {name: value for name, value in LINEAGE.items() if value is not None},
-    "artifacts": [{**ARTIFACT, "key": f"default/models/{_RUN}-1.joblib"}],
-    "serving": SERVING,
-    "recipe": RECIPE,
-}
 ALIAS: dict[str, Any] = {
     "model": "penguins",
     "alias": "champion",

@@ -22,7 +22,7 @@ from app.kernel.spec import (
     Action,
 )
 from app.kernel.work_http import WaitQuery, known_etag, waiting_places
-from app.models import examples, peer_schemas, schemas
+from app.models import peer_schemas, schemas
 from app.models.aliases import ALIASES, HISTORY
 from app.models.imports import SkopsUpload
 from app.models.service import MODELS
@@ -40,26 +40,33 @@ _FILE = {"schema": BINARY, "example": "(the bytes of penguins.skops)"}
 _UPLOAD = {
     "required": True,
     "content": {
-        OCTETS: _FILE,
-        SKOPS: _FILE,
         FORM: {
             "schema": {
                 "type": "object",
                 "required": ["file"],
                 "properties": {
                     "file": BINARY,
-                    "description": {"type": "string", "maxLength": 1000},
-                    "signature": {"type": "string", "description": "JSON: `{inputs: [..]}`"},
-                    "tags": {"type": "string", "description": "JSON: an object of texts"},
+                    "description": {
+                        "type": "string",
+                        "maxLength": 1000,
+                        "examples": ["Imported"],
+                    },
+                    "signature": {
+                        "type": "string",
+                        "description": "JSON: `{inputs: [..]}`; null: as the file tells.",
+                        "examples": ["null"],
+                    },
+                    "tags": {
+                        "type": "string",
+                        "description": "JSON: an object of texts",
+                        "examples": ["{}"],
+                    },
                 },
                 "additionalProperties": False,
             },
             "example": {"file": "(the bytes of penguins.skops)", "description": "Imported"},
         },
-        "application/json": {
-            "schema": peer_schemas.RegistrationIn,
-            "example": examples.REGISTRATION,
-        },
+        OCTETS: _FILE,
     },
 }
 _ONLY_NEW = {
@@ -172,7 +179,10 @@ class ModelVersion(MethodView):
     @blp.arguments(WaitQuery, location="query")
     @blp.response(200, schemas.ModelVersionOut)
     def get(self, query: dict[str, Any], model: str, version: int) -> Any:
-        """Get a version; `wait` while it is `importing`"""
+        """Get a version
+
+        With `wait`, one that is `importing` is answered as soon as that has changed.
+        """
         call, seconds = current_call(), query["wait"]
         if not seconds:
             return _models().versions.get(call, model, version)
@@ -227,7 +237,7 @@ class ModelArtifact(MethodView):
     @blp.alt_response(206, **OF_BYTES, headers=PART_OF_FILE, success=True)
     @blp.alt_response(416, "RangeNotSatisfiable")
     def get(self, model: str, version: int, format: str) -> Response:  # noqa: A002 (the path's word)
-        """Download an artifact: `joblib`, `compiled` or `onnx`; Range is honoured
+        """Download an artifact: joblib, compiled or onnx; Range is honoured
 
         Load a joblib file only where this server's signature is trusted: it is a pickle.
         """

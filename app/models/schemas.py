@@ -24,6 +24,7 @@ TASKS = ("classification", "regression", "clustering", "outlier_detection", "dec
 TYPES = ("integer", "number", "boolean", "string", "datetime")
 ENGINES = ("compiled", "sklearn")
 MOST_COLUMNS = 10_000
+_METRICS = {"additionalProperties": {"type": ["number", "null"]}}
 
 
 def _described(text: str) -> dict[str, str]:
@@ -141,7 +142,10 @@ class SignatureOutput(Output):
     """What the model gives for a row."""
 
     task = fields.String(required=True, validate=OneOf(TASKS))
-    classes = fields.List(fields.Raw(allow_none=True))
+    # apispec adds "null" by itself where None is allowed.
+    classes = fields.List(
+        fields.Raw(allow_none=True, metadata={"type": ["string", "number", "boolean"]})
+    )
     probabilities = fields.Boolean()
     clusters = fields.Integer(allow_none=True)
     components = fields.Integer()
@@ -162,7 +166,15 @@ class Lineage(Output):
     dataset_version = fields.Integer(required=True, allow_none=True, dump_default=None)
     dataset_digest = fields.String(required=True, allow_none=True, dump_default=None)
     target = fields.String(required=True, allow_none=True, dump_default=None)
-    estimator = fields.Raw(required=True, allow_none=True, dump_default=None)
+    estimator = fields.Raw(
+        required=True,
+        allow_none=True,
+        dump_default=None,
+        metadata={
+            "type": ["string", "object"],
+            **_described("As the run requested it, and all that it came to."),
+        },
+    )
     random_state = fields.Integer(required=True, allow_none=True, dump_default=None)
     validation = fields.Dict(required=True, allow_none=True, dump_default=None)
     library_versions = fields.Dict(
@@ -236,7 +248,11 @@ class ModelVersionSummary(Output):
     description = fields.String(required=True)
     tags = Tags(required=True)
     metrics = fields.Dict(
-        keys=fields.String(), required=True, attribute="document.metrics", dump_default=dict
+        keys=fields.String(),
+        required=True,
+        attribute="document.metrics",
+        dump_default=dict,
+        metadata=_METRICS,
     )
     lineage = fields.Nested(Lineage, required=True)
     artifacts = fields.List(fields.Nested(ModelArtifact), required=True)
@@ -259,7 +275,7 @@ class ModelVersionOut(ModelVersionSummary, Resource):
         allow_none=True,
         attribute="document.baseline",
         dump_default=None,
-        metadata=_described("The same metrics of the class prior or the mean."),
+        metadata={**_METRICS, **_described("The same metrics of the class prior or the mean.")},
     )
     warnings = fields.List(
         fields.Nested(ModelWarning),

@@ -28,7 +28,7 @@ __all__ = ["blp"]
 _BATCH = {"model": "penguins@champion", "dataset": "penguins", "dataset_version": 1}
 _PARQUET = "application/vnd.apache.parquet"
 _AS_CSV: dict[str, Any] = {
-    "schema": BINARY,
+    "schema": {"type": "string"},
     "content_type": "text/csv",
     "example": "island,prediction\nBiscoe,Gentoo\n",
 }
@@ -69,7 +69,10 @@ class BatchPrediction(MethodView):
     @blp.arguments(WaitQuery, location="query")
     @blp.response(200, schemas.BatchPredictionOut)
     def get(self, arguments: dict[str, Any], batch: str) -> Any:
-        """Get a batch prediction; with `wait`, as soon as it changes"""
+        """Get a batch prediction
+
+        With `wait`, as soon as it changes; at once if it has ended.
+        """
         if not arguments["wait"]:
             return _batches().get(current_call(), batch)
         seconds = arguments["wait"]

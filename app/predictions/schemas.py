@@ -33,8 +33,9 @@ class PredictIn(Input):
     """Rows to score: ``inputs`` (objects), or ``columns`` and ``rows`` (arrays)."""
 
     BEYOND_FIELDS: ClassVar = {
-        "oneOf": [{"required": ["inputs"]}, {"required": ["columns", "rows"]}],
-        "dependentRequired": {"columns": ["rows"], "rows": ["columns"]},
+        "if": {"required": ["inputs"]},
+        "then": {"not": {"anyOf": [{"required": ["columns"]}, {"required": ["rows"]}]}},
+        "else": {"required": ["columns", "rows"]},
     }
 
     inputs = fields.List(
@@ -131,7 +132,7 @@ class PredictionOut(PredictOut, Resource):
     }
 
     id = fields.String(required=True, metadata={"format": "uuid"})
-    inputs = fields.List(fields.Dict(), required=True)
+    inputs = fields.List(fields.Dict(metadata={"additionalProperties": _VALUE}), required=True)
     created_at = UtcTime(required=True)
 
 

@@ -103,7 +103,10 @@ class TrainingRunItem(MethodView):
     @blp.arguments(WaitQuery, location="query")
     @blp.response(200, schemas.TrainingRunOut)
     def get(self, arguments: dict[str, Any], run: str) -> Any:
-        """Get a run; with `wait`, as soon as it changes"""
+        """Get a run
+
+        With `wait`, as soon as it changes; at once if it has ended.
+        """
         if not arguments["wait"]:
             return _runs().get(current_call(), run)
         seconds = arguments["wait"]

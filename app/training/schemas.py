@@ -18,6 +18,11 @@ from app.kernel.work_http import WorkOut
 from app.training.catalog_entries import TASKS
 
 _HIGHEST_VERSION = 999_999_999
+_ESTIMATOR = {
+    "type": ["string", "object"],
+    "description": '`"auto"` or as requested; once it has run, with all that it came to.',
+}
+_METRICS = {"additionalProperties": {"type": ["number", "null"]}}
 _NAMED = {
     "type": "object",
     "title": "NamedEstimator",
@@ -168,6 +173,23 @@ class TrainingRunUpdate(Input):
     tags = Tags(required=True)
 
 
+class Limits(Output):
+    """What a run may use before it is ended."""
+
+    wall_seconds = fields.Float(required=True)
+    memory_bytes = fields.Integer(required=True)
+
+
+class RunWarning(Output):
+    """Something about a model that its owner may want to know."""
+
+    code = fields.String(required=True)
+    detail = fields.String(required=True)
+    column = fields.String()
+    metric = fields.String()
+    metrics = fields.List(fields.String())
+
+
 class TrainingRunOut(WorkOut):
     """A request to train, and what became of it."""
 
@@ -202,16 +224,23 @@ class TrainingRunOut(WorkOut):
     target = fields.String(required=True, allow_none=True)
     task = fields.String(required=True, allow_none=True)
     features = fields.List(fields.String(), required=True, allow_none=True)
-    estimator = fields.Raw(required=True)
+    estimator = fields.Raw(required=True, metadata=_ESTIMATOR)
     validation = fields.Dict(required=True, allow_none=True)
     random_state = fields.Integer(required=True)
     refit = fields.Boolean(required=True)
     priority = fields.Integer(required=True)
-    limits = fields.Dict(required=True)
+    limits = fields.Nested(Limits, required=True)
     tags = fields.Dict(required=True, keys=fields.String(), values=fields.String())
-    metrics = fields.Dict(required=True, allow_none=True)
-    baseline = fields.Dict(required=True, allow_none=True)
-    warnings = fields.List(fields.Raw(), required=True)
+    metrics = fields.Dict(required=True, allow_none=True, metadata=_METRICS)
+    baseline = fields.Dict(
+        required=True,
+        allow_none=True,
+        metadata={
+            **_METRICS,
+            "description": "The same metrics of the class prior or the mean.",
+        },
+    )
+    warnings = fields.List(fields.Nested(RunWarning), required=True)
     report = fields.Dict(
         required=True,
         allow_none=True,
@@ -253,10 +282,10 @@ class TrainingPlan(Output):
     target = fields.String(required=True, allow_none=True)
     features = fields.List(fields.String(), required=True)
     task = fields.String(required=True, allow_none=True)
-    estimator = fields.Raw(required=True)
+    estimator = fields.Raw(required=True, metadata=_ESTIMATOR)
     validation = fields.Dict(required=True, allow_none=True)
     random_state = fields.Integer(required=True)
     refit = fields.Boolean(required=True)
     priority = fields.Integer(required=True)
-    limits = fields.Dict(required=True)
+    limits = fields.Nested(Limits, required=True)
     tags = fields.Dict(required=True, keys=fields.String(), values=fields.String())

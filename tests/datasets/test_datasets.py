@@ -26,6 +26,21 @@ def test_a_name_is_taken_once_in_a_project(installation):
     make_dataset(installation.client(of="other", role="trainer"))
 
 
+def test_a_dataset_without_a_file_takes_what_generated_clients_always_send(on_sqlite):
+    """A form's parameters had defaults in the spec, which JSON was then refused for."""
+    path = "/api/v1/datasets?decimal=.&on_error=fail"
+    made = on_sqlite.client().post(path, json={"name": "penguins"})
+    assert made.status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"), [("decimal=,", "?decimal"), ("format=csv", "?format")]
+)
+def test_how_to_read_is_not_told_without_a_file(on_sqlite, query, pointer):
+    answer = on_sqlite.client().post(f"/api/v1/datasets?{query}", json={"name": "penguins"})
+    assert assert_problem(answer, 422)["errors"][0]["pointer"] == pointer
+
+
 @pytest.mark.parametrize("name", ["", "Penguins", "../x", "a" * 64, "-x", "x/y", 7, None])
 def test_a_name_that_is_no_name_is_refused(on_sqlite, name):
     answer = on_sqlite.client().post("/api/v1/datasets", json={"name": name})
