@@ -108,7 +108,12 @@ class Server:
         return sorted(found, key=lambda child: child.create_time())
 
     def __enter__(self) -> "Server":
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            # The block is never entered: nobody else would end it.
+            self.__exit__()
+            raise
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None and self._process.poll() is None:

@@ -1,14 +1,17 @@
 """What happened, and who did it: read from the databases of the services served here."""
 
+import re
 from collections.abc import Sequence
 
 from app.kernel.audit import AuditRow, read_audit
 from app.kernel.auth import Call
+from app.kernel.errors import Malformed
 from app.kernel.events import Event, EventLog
 from app.kernel.pagination import Page
 from app.kernel.sql import Database
 
 EVERY_PROJECT = "*"
+_ROW_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Trail:
@@ -19,7 +22,9 @@ class Trail:
         self._events = EventLog(databases)
 
     def audit(self, call: Call, before: str | None, limit: int) -> Page[AuditRow]:
-        """The audit trail of the caller's project, newest first."""
+        """The audit trail of the caller's project, newest first; Malformed for a foreign token."""
+        if before is not None and not _ROW_ID.fullmatch(before):
+            raise Malformed("The page_token is not one of ours")
         rows = read_audit(self._databases, project=call.project, before=before, limit=limit + 1)
         return Page(rows[:limit], rows[limit - 1].id if len(rows) > limit else None)
 

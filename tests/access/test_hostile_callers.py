@@ -168,6 +168,13 @@ def test_a_page_token_with_a_changed_byte_is_400(sqlite_yard):
         assert_problem(client.get("/api/v1/projects", query_string=query), 400)
 
 
+@pytest.mark.parametrize("token", ["x", "zzzz", "' OR 1=1--", "\0", "z" * 36, "\u0661" * 36])
+def test_a_made_up_token_of_the_trail_is_refused(yard, token):
+    """The bug: any text was taken for a place in the trail."""
+    answer = yard.client().get("/api/v1/audit", query_string={"page_token": token})
+    assert_problem(answer, 422 if token == "\0" else 400)
+
+
 @pytest.mark.parametrize(
     "smuggled",
     ["key_id", "secret", "digest", "admin", "created_by", "revoked_at", "id", "row_version"],
