@@ -14,8 +14,8 @@ from app.factory import create_app
 from app.kernel.auth import Call
 from app.kernel.errors import ServiceError
 from app.kernel.findings import Collector
+from app.kernel.http.pages import spec_as_yaml
 from app.kernel.migrations import is_current
-from app.kernel.spec_pages import spec_as_yaml
 from app.wiring import Wiring
 
 _LONGEST_NAME = 100

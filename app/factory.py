@@ -11,11 +11,11 @@ from app.access.resources import blp as access_blueprint
 from app.access.trail_resources import blp as trail_blueprint
 from app.config import Settings
 from app.datasets.resources import blp as datasets_blueprint
-from app.kernel.gate import Gate
-from app.kernel.health import Health, health_blueprint
-from app.kernel.http import Api
-from app.kernel.problems import register_problems
-from app.kernel.spec_pages import register_documents
+from app.kernel.http.api import Api
+from app.kernel.http.gate import Gate
+from app.kernel.http.health import Health, health_blueprint
+from app.kernel.http.pages import register_documents
+from app.kernel.http.problems import register_problems
 from app.models.resources import blp as models_blueprint
 from app.predictions.batch_resources import blp as predictions_blueprint
 from app.training.resources import blp as training_blueprint

@@ -10,7 +10,7 @@ import structlog
 
 from app.kernel.errors import ServiceError
 from app.kernel.idempotency import IdempotencyStore
-from app.kernel.jobs import JobQueue
+from app.kernel.jobs.queue import JobQueue
 from app.kernel.work_folders import sweep_work
 from app.wiring import Wiring
 

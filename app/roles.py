@@ -19,15 +19,15 @@ from app.config import Settings, SettingsError
 from app.datasets.backlog import KIND as DATASET_JOB
 from app.factory import create_app
 from app.housekeeping import chores, start_chores, sweeps
-from app.kernel.job_claims import Job
-from app.kernel.job_worker import Worker
-from app.kernel.jobs import JobQueue
+from app.kernel.jobs.claims import Job
+from app.kernel.jobs.queue import JobQueue
+from app.kernel.jobs.worker import Worker
 from app.kernel.leash import die_with
 from app.kernel.local_rpc import Handler, Server
 from app.kernel.logs import configure_logs
 from app.kernel.migrations import upgrade
 from app.kernel.process_metrics import timed_jobs, with_metrics
-from app.kernel.sandbox import Sandbox
+from app.kernel.sandbox.parent import Sandbox
 from app.models.imports import JOB as IMPORT_JOB
 from app.models.workers import PRELOAD as IMPORT_PRELOAD
 from app.models.workers import ImportHandler

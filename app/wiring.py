@@ -21,20 +21,20 @@ from app.datasets.peers import PeerReferrer as DatasetsReferrer
 from app.datasets.process_client import IngestClient
 from app.datasets.service import DatasetsService
 from app.datasets.uploads import Intake as DatasetsIntake
-from app.kernel.artifacts import ArtifactStore, open_store
+from app.kernel.artifacts.store import ArtifactStore, open_store
 from app.kernel.audit import Denials
 from app.kernel.auth import Authenticator
 from app.kernel.gauges import QueueGauges, States
+from app.kernel.http.receiving import Intake
 from app.kernel.idempotency import IdempotencyStore
-from app.kernel.jobs import JobQueue
+from app.kernel.jobs.queue import JobQueue
 from app.kernel.local_rpc import Client as LocalClient
 from app.kernel.peers import Peer
 from app.kernel.process_metrics import NeighbourMetrics
-from app.kernel.receiving import Intake
 from app.kernel.signing import KeyRing
 from app.kernel.slots import Slots
 from app.kernel.sql import Database
-from app.kernel.work import states_of
+from app.kernel.work.lifecycle import states_of
 from app.models.imports import MOST_SKOPS_BYTES
 from app.models.peers import PeerReferrer
 from app.models.service import Models

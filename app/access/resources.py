@@ -8,7 +8,7 @@ from flask.views import MethodView
 from app.access import schemas
 from app.access.service import KEYS, PROJECTS, ROLES, Access
 from app.kernel.auth import secured
-from app.kernel.http import Blueprint, current_call
+from app.kernel.http.api import Blueprint, current_call
 
 blp = Blueprint("access", __name__, description="Projects and keys.")
 

@@ -6,7 +6,7 @@ from marshmallow import ValidationError, fields, validates_schema
 from marshmallow.validate import Length, OneOf, Range
 
 from app.access.service import ROLES, SCOPES
-from app.kernel.fields import Input, Name, Output, QueryInteger, Resource, UtcTime
+from app.kernel.http.fields import Input, Name, Output, QueryInteger, Resource, UtcTime
 
 
 class ProjectIn(Input):

@@ -14,7 +14,7 @@ from app.access.trail import EVERY_PROJECT
 from app.kernel.auth import Call, KeyRecord, Principal, key_digest, key_id_of, new_key
 from app.kernel.changes import Change, Changes
 from app.kernel.errors import Conflict, Forbidden, Invalid, NotFound
-from app.kernel.pagination import Listing, Page
+from app.kernel.http.pagination import Listing, Page
 from app.kernel.signing import KeyRing
 from app.kernel.sql import Database, utc_now
 

@@ -7,7 +7,7 @@ from app.kernel.audit import AuditRow, read_audit
 from app.kernel.auth import Call
 from app.kernel.errors import Malformed
 from app.kernel.events import Event, EventLog
-from app.kernel.pagination import Page
+from app.kernel.http.pagination import Page
 from app.kernel.sql import Database
 
 EVERY_PROJECT = "*"

@@ -10,7 +10,7 @@ from app.access import schemas
 from app.access.trail import Trail
 from app.kernel.auth import secured
 from app.kernel.events import cloud_event
-from app.kernel.http import Blueprint, current_call
+from app.kernel.http.api import Blueprint, current_call
 from app.kernel.slots import Slots
 
 blp = Blueprint("trail", __name__, description="What happened, and who did it.")

@@ -29,14 +29,14 @@ from app.datasets.lookup import FAILED, QUEUED, RUNNING
 from app.datasets.ports import Beat
 from app.datasets.tables import Dataset, Version
 from app.datasets.uploads import Upload
-from app.kernel.artifacts import ArtifactStore
+from app.kernel.artifacts.store import ArtifactStore
 from app.kernel.auth import Call
 from app.kernel.changes import Accepted, Change, Changes, Result
 from app.kernel.errors import ServiceError, TooManyRequests, Unavailable
-from app.kernel.job_claims import Fenced, Job
-from app.kernel.jobs import JobQueue
+from app.kernel.http.uploads import throttled
+from app.kernel.jobs.claims import Fenced, Job
+from app.kernel.jobs.queue import JobQueue
 from app.kernel.sql import Database, new_id, utc_now
-from app.kernel.uploads import throttled
 from app.kernel.work_folders import work_folder
 
 KIND = "dataset-version"

@@ -7,11 +7,11 @@ from flask import Response, request
 
 from app.datasets.tables import Version
 from app.datasets.versions import Versions
-from app.kernel.downloads import sent
+from app.kernel.artifacts.stored import Stored
 from app.kernel.errors import Invalid, NotAcceptable
-from app.kernel.sendable import Sendable
+from app.kernel.http.downloads import sent
+from app.kernel.http.sendable import Sendable
 from app.kernel.slots import Slots
-from app.kernel.stored import Stored
 
 _PARQUET = "application/vnd.apache.parquet"
 _TYPES = {"text/csv": "csv", "application/x-ndjson": "ndjson", _PARQUET: "parquet"}

@@ -23,12 +23,12 @@ from app.datasets.lookup import (
 from app.datasets.ports import Beat, Converted, Ingest
 from app.datasets.tables import Dataset, Version
 from app.datasets.uploads import Upload
-from app.kernel.artifacts import ArtifactStore
+from app.kernel.artifacts.store import ArtifactStore
+from app.kernel.artifacts.stored import Stored
 from app.kernel.auth import Call
 from app.kernel.changes import Accepted, Change, Changes, Created, Result
 from app.kernel.errors import ServiceError
 from app.kernel.sql import Database, new_id, utc_now
-from app.kernel.stored import Stored
 
 Target = str | NewDataset
 

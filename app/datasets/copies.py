@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.kernel.artifacts import ArtifactStore
+from app.kernel.artifacts.store import ArtifactStore
+from app.kernel.artifacts.stored import Stored, disk_errors
 from app.kernel.sql import new_id
-from app.kernel.stored import Stored, disk_errors
 
 MOST_BYTES = 10 << 30
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from app.datasets import schemas
 from app.datasets.receiving import OCTETS, TYPES
-from app.kernel.spec import PART_OF_FILE, WHOLE_FILE
+from app.kernel.http.spec import PART_OF_FILE, WHOLE_FILE
 
 _BINARY = {"type": "string", "format": "binary"}
 _CSV = "species,island,body_mass_g\nAdelie,Torgersen,3750\nGentoo,Biscoe,5700\n"

@@ -17,10 +17,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from app.datasets.cell_types import NULL_WORDS
+from app.datasets.ingest.cell_types import NULL_WORDS
+from app.datasets.ingest.stored_table import StoredColumn, StoredTable
+from app.datasets.ingest.table_engine import literal, literals, open_tables, select
 from app.datasets.ingest_request import DELIMITERS
-from app.datasets.stored_table import StoredColumn, StoredTable
-from app.datasets.table_engine import literal, literals, open_tables, select
 from app.kernel.errors import FieldError, Invalid
 
 MOST_ROWS = 10_000

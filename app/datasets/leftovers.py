@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import delete, or_, select
 
 from app.datasets.tables import Hold, Version
-from app.kernel.artifacts import ArtifactStore
+from app.kernel.artifacts.store import ArtifactStore
 from app.kernel.sql import Database, utc_now
 from app.kernel.work_folders import sweep_work
 

@@ -6,11 +6,11 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from app.datasets.tables import Dataset, Version
+from app.kernel.artifacts.stored import Stored
 from app.kernel.auth import Call
 from app.kernel.changes import Change
 from app.kernel.errors import Conflict, NotFound
 from app.kernel.sql import utc_now
-from app.kernel.stored import Stored
 
 QUEUED, RUNNING, SUCCEEDED, FAILED = "queued", "running", "succeeded", "failed"
 

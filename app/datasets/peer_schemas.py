@@ -7,7 +7,7 @@ from marshmallow.validate import Length, Range
 
 from app.datasets import examples
 from app.datasets.schemas import Column
-from app.kernel.fields import Input, Integer, Output
+from app.kernel.http.fields import Input, Integer, Output
 
 
 class HoldIn(Input):

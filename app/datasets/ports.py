@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from app.datasets.uploads import Upload
+from app.kernel.artifacts.stored import Stored
 from app.kernel.auth import Call
-from app.kernel.stored import Stored
 
 Beat = Callable[[Mapping[str, Any]], None]
 

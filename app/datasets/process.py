@@ -18,12 +18,12 @@ import msgspec
 from app.config import Settings
 from app.datasets.copies import Copies, Kept
 from app.datasets.export import export, read_rejects, read_rows
-from app.datasets.ingest import ingest
+from app.datasets.ingest.run import ingest
 from app.datasets.ingest_request import IngestRequest
-from app.kernel.artifacts import open_store
+from app.kernel.artifacts.store import open_store
+from app.kernel.artifacts.stored import Digest, Stored, disk_errors
 from app.kernel.errors import Unavailable
 from app.kernel.local_rpc import Handler
-from app.kernel.stored import Digest, Stored, disk_errors
 
 _SMALL_BYTES = 8 << 20
 _BEAT_SECONDS = 1.0

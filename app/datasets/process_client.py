@@ -9,9 +9,9 @@ import msgspec
 
 from app.datasets.ports import Beat, Converted, LocalFile, Rows
 from app.datasets.uploads import Upload
+from app.kernel.artifacts.stored import Stored
 from app.kernel.errors import Unavailable
 from app.kernel.local_rpc import Client
-from app.kernel.stored import Stored
 
 # The process beats every second while it converts: half a minute of silence is a hang.
 _SILENCE_SECONDS = 30.0

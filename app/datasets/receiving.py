@@ -15,11 +15,11 @@ from werkzeug.exceptions import HTTPException
 from app.datasets import schemas
 from app.datasets.ingest_request import FORMATS, ColumnRule, IngestRequest
 from app.datasets.uploads import Intake, Upload
-from app.kernel.bodies import content_coding, decode_json, field_errors
 from app.kernel.errors import Invalid, ServiceError, Unavailable, UnsupportedMediaType
-from app.kernel.http import held_key
-from app.kernel.multipart import Form, FormReader
-from app.kernel.uploads import PIECE, Body, Promise, Spool, plain_filename, throttled
+from app.kernel.http.api import held_key
+from app.kernel.http.bodies import content_coding, decode_json, field_errors
+from app.kernel.http.multipart import Form, FormReader
+from app.kernel.http.uploads import PIECE, Body, Promise, Spool, plain_filename, throttled
 from app.kernel.work_folders import work_folder
 
 TYPES = {

@@ -26,12 +26,12 @@ from app.datasets.lookup import (
 )
 from app.datasets.ports import Reference, Referrer
 from app.datasets.tables import Dataset, Hold, Version
-from app.kernel.artifacts import ArtifactStore
+from app.kernel.artifacts.store import ArtifactStore
+from app.kernel.artifacts.stored import Stored
 from app.kernel.auth import Call
 from app.kernel.changes import Change, Changes
 from app.kernel.errors import Conflict, NotFound, ServiceError, StillReferred
 from app.kernel.sql import Database, new_id, utc_now
-from app.kernel.stored import Stored
 
 _LEASE = timedelta(seconds=60)
 _LISTED = 100

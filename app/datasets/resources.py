@@ -24,10 +24,10 @@ from app.datasets.receiving import (
 from app.datasets.service import DATASETS, DatasetsService
 from app.datasets.versions import VERSIONS
 from app.kernel.auth import secured
-from app.kernel.bodies import JSON_TYPES
 from app.kernel.errors import Invalid, UnsupportedMediaType
-from app.kernel.http import Blueprint, current_call
-from app.kernel.work_http import (
+from app.kernel.http.api import Blueprint, current_call
+from app.kernel.http.bodies import JSON_TYPES
+from app.kernel.work.views import (
     EVENTS_DOC,
     EventQuery,
     WaitQuery,

@@ -7,7 +7,7 @@ from marshmallow.validate import Length, OneOf, Range
 
 from app.datasets import examples
 from app.datasets.ingest_request import DELIMITERS, FORMATS, TYPES
-from app.kernel.fields import (
+from app.kernel.http.fields import (
     Input,
     Name,
     Output,
@@ -16,9 +16,9 @@ from app.kernel.fields import (
     Tags,
     UtcTime,
 )
-from app.kernel.multipart import MOST_TEXT
-from app.kernel.spec import CONTENT_DIGEST, IDEMPOTENCY_KEY
-from app.kernel.work_http import Progress
+from app.kernel.http.multipart import MOST_TEXT
+from app.kernel.http.spec import CONTENT_DIGEST, IDEMPOTENCY_KEY
+from app.kernel.work.views import Progress
 
 # apispec adds "null" by itself where None is allowed.
 _VALUE = {"type": ["string", "number", "boolean"]}

@@ -14,11 +14,11 @@ from app.datasets.removal import Removal
 from app.datasets.tables import Dataset
 from app.datasets.uploads import Intake
 from app.datasets.versions import Versions
-from app.kernel.artifacts import ArtifactStore
+from app.kernel.artifacts.store import ArtifactStore
 from app.kernel.auth import Call
 from app.kernel.changes import Changes
-from app.kernel.jobs import JobQueue
-from app.kernel.pagination import Listing, Page
+from app.kernel.http.pagination import Listing, Page
+from app.kernel.jobs.queue import JobQueue
 from app.kernel.signing import KeyRing
 from app.kernel.slots import Slots
 from app.kernel.sql import Database

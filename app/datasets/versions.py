@@ -21,13 +21,13 @@ from app.datasets.lookup import (
 )
 from app.datasets.ports import Ingest, LocalFile, Rows
 from app.datasets.tables import Version
-from app.kernel.artifacts import ArtifactStore
+from app.kernel.artifacts.store import ArtifactStore
+from app.kernel.artifacts.stored import CHUNK, Stored
 from app.kernel.auth import Call
 from app.kernel.errors import NotFound, Unavailable
-from app.kernel.pagination import Listing, Page
+from app.kernel.http.pagination import Listing, Page
 from app.kernel.signing import KeyRing
 from app.kernel.sql import Database
-from app.kernel.stored import CHUNK, Stored
 
 _LOOK_SECONDS = 0.2
 _TRIES = 3

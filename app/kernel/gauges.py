@@ -7,7 +7,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from app.kernel.errors import ServiceError
-from app.kernel.jobs import JobQueue
+from app.kernel.jobs.queue import JobQueue
 
 log = structlog.get_logger("gauges")
 States = Callable[[], Mapping[str, int]]

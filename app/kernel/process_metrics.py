@@ -17,7 +17,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from app.kernel.errors import ServiceError
-from app.kernel.job_claims import Job
+from app.kernel.jobs.claims import Job
 from app.kernel.local_rpc import Client, Handler
 
 METHOD = "metrics"

@@ -5,7 +5,7 @@ from typing import ClassVar
 from marshmallow import fields
 from marshmallow.validate import Range
 
-from app.kernel.fields import Input, Name, Output, QueryInteger
+from app.kernel.http.fields import Input, Name, Output, QueryInteger
 
 
 class ReferenceQuery(Input):

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from app.kernel.artifacts.stored import disk_errors
 from app.kernel.errors import StorageFull
 from app.kernel.sql import new_id
-from app.kernel.stored import disk_errors
 
 _SPARE_BYTES = 1 << 24
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.kernel.auth import Call
 from app.kernel.changes import Change, Changes, Created
 from app.kernel.errors import Conflict, Invalid, NotFound, PreconditionFailed
-from app.kernel.pagination import Listing, Page
+from app.kernel.http.pagination import Listing, Page
 from app.kernel.signing import KeyRing
 from app.kernel.sql import utc_now
 from app.models.lookup import find_model, is_being_removed, refuse_removal, touch

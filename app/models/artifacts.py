@@ -3,13 +3,13 @@
 import hmac
 from functools import partial
 
-from app.kernel.artifacts import ArtifactStore, check_bytes
+from app.kernel.artifacts.store import ArtifactStore, check_bytes
+from app.kernel.artifacts.stored import ArtifactCorrupt
 from app.kernel.auth import Call
 from app.kernel.changes import Changes
 from app.kernel.errors import NotFound
-from app.kernel.sendable import Sendable, sendable
+from app.kernel.http.sendable import Sendable, sendable
 from app.kernel.signing import KeyRing
-from app.kernel.stored import ArtifactCorrupt
 from app.models.lookup import find_version, lock_version, refresh_newest
 from app.models.tables import CORRUPT, FORMATS, READY, Artifact, Version
 

@@ -16,15 +16,15 @@ import structlog
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
 
-from app.kernel.artifact_mac import SecretRetired
-from app.kernel.artifacts import ArtifactStore
+from app.kernel.artifacts.mac import SecretRetired
+from app.kernel.artifacts.store import ArtifactStore
+from app.kernel.artifacts.stored import ArtifactCorrupt, Listed
 from app.kernel.auth import Call
 from app.kernel.changes import Changes
 from app.kernel.errors import NotFound, ServiceError
 from app.kernel.findings import Finding
 from app.kernel.signing import KeyRing
 from app.kernel.sql import new_id, utc_now
-from app.kernel.stored import ArtifactCorrupt, Listed
 from app.models.artifacts import Artifacts, is_signed_anew, sign
 from app.models.tables import CORRUPT, READY, Artifact, Version
 

@@ -15,14 +15,14 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from app.kernel.artifacts import ArtifactStore
+from app.kernel.artifacts.store import ArtifactStore
+from app.kernel.artifacts.stored import Stored
 from app.kernel.auth import Call
 from app.kernel.changes import Accepted, Change, Changes
 from app.kernel.errors import Conflict, Invalid, NotFound, ServiceError, TooManyRequests
-from app.kernel.job_claims import Job
+from app.kernel.jobs.claims import Job
 from app.kernel.signing import KeyRing
 from app.kernel.sql import new_id
-from app.kernel.stored import Stored
 from app.models.lookup import find_model, refresh_newest, refuse_removal
 from app.models.ports import Jobs
 from app.models.tables import FAILED, IMPORTING, READY, UPLOAD, Artifact, Version

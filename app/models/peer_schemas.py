@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 from marshmallow import INCLUDE, ValidationError, fields, validates_schema
 from marshmallow.validate import Length, OneOf, Range, Regexp
 
-from app.kernel.fields import Boolean, Input, Integer, Name, Output, Tags
-from app.kernel.stored import Stored
+from app.kernel.artifacts.stored import Stored
+from app.kernel.http.fields import Boolean, Input, Integer, Name, Output, Tags
 from app.models import examples
 from app.models.schemas import (
     ENGINES,

@@ -7,13 +7,12 @@ from flask.views import MethodView
 from marshmallow import ValidationError
 
 from app.kernel.auth import secured
-from app.kernel.bodies import JSON_TYPES, decode_json, field_errors
-from app.kernel.downloads import BINARY, OCTETS, OF_BYTES, sent
 from app.kernel.errors import Invalid, ServiceError
-from app.kernel.http import Blueprint, current_call
-from app.kernel.receiving import FORM, Intake, ReceivedFile, received_file
-from app.kernel.references import ReferenceList, ReferenceQuery
-from app.kernel.spec import (
+from app.kernel.http.api import Blueprint, current_call
+from app.kernel.http.bodies import JSON_TYPES, decode_json, field_errors
+from app.kernel.http.downloads import BINARY, OCTETS, OF_BYTES, sent
+from app.kernel.http.receiving import FORM, Intake, ReceivedFile, received_file
+from app.kernel.http.spec import (
     CONTENT_DIGEST,
     IF_MATCH,
     PART_OF_FILE,
@@ -21,7 +20,8 @@ from app.kernel.spec import (
     WHOLE_FILE,
     Action,
 )
-from app.kernel.work_http import WaitQuery, known_etag, waiting_places
+from app.kernel.references import ReferenceList, ReferenceQuery
+from app.kernel.work.views import WaitQuery, known_etag, waiting_places
 from app.models import peer_schemas, schemas
 from app.models.aliases import ALIASES, HISTORY
 from app.models.imports import SkopsUpload

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from marshmallow import fields
 from marshmallow.validate import Length, OneOf, Range
 
-from app.kernel.fields import (
+from app.kernel.http.fields import (
     Boolean,
     Float,
     Input,

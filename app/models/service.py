@@ -6,11 +6,11 @@ from typing import Any
 
 from sqlalchemy import select
 
-from app.kernel.artifacts import ArtifactStore
+from app.kernel.artifacts.store import ArtifactStore
 from app.kernel.auth import Call
 from app.kernel.changes import Changes
 from app.kernel.errors import Conflict
-from app.kernel.pagination import Listing, Page
+from app.kernel.http.pagination import Listing, Page
 from app.kernel.signing import KeyRing
 from app.kernel.sql import Database
 from app.models.aliases import Aliases

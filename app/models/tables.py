@@ -15,10 +15,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from app.kernel.artifact_mac import ArtifactIdentity
+from app.kernel.artifacts.mac import ArtifactIdentity
+from app.kernel.artifacts.stored import Stored
 from app.kernel.changes import ResourceRow
 from app.kernel.sql import NAMING, UtcDateTime, new_id, utc_now
-from app.kernel.stored import Stored
 
 IMPORTING, READY, FAILED, CORRUPT = "importing", "ready", "failed", "corrupt"
 STATES = (IMPORTING, READY, FAILED, CORRUPT)

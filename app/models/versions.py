@@ -9,13 +9,13 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.kernel.artifacts import ArtifactStore, check_bytes
+from app.kernel.artifacts.store import ArtifactStore, check_bytes
+from app.kernel.artifacts.stored import ArtifactCorrupt, Stored, checked_digest, segments_of
 from app.kernel.auth import Call
 from app.kernel.changes import Change, Changes
 from app.kernel.errors import Conflict, Invalid
-from app.kernel.pagination import Listing, Page
+from app.kernel.http.pagination import Listing, Page
 from app.kernel.signing import KeyRing
-from app.kernel.stored import ArtifactCorrupt, Stored, checked_digest, segments_of
 from app.models.artifacts import sign
 from app.models.lookup import (
     find_model,

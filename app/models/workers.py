@@ -4,24 +4,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from app.kernel.artifacts import ArtifactStore
+from app.kernel.artifacts.store import ArtifactStore
+from app.kernel.artifacts.stored import ArtifactCorrupt
 from app.kernel.errors import ServiceError, StorageFull, Unavailable
-from app.kernel.job_claims import Interrupted, Job, LostWorker
-from app.kernel.sandbox import Limits, Sandbox
-from app.kernel.sandbox_outcome import Outcome
+from app.kernel.jobs.claims import Interrupted, Job, LostWorker
+from app.kernel.sandbox.outcome import Outcome
+from app.kernel.sandbox.parent import Limits, Sandbox
 from app.kernel.sql import new_id
-from app.kernel.stored import ArtifactCorrupt
 from app.kernel.work_folders import work_folder
 from app.models.imports import Imported
 from app.models.service import Models
 from app.models.tables import Version
 from app.models.versions import NewArtifact
 
-PRELOAD = ("app.models.skops_import",)
+PRELOAD = ("app.models.skops.importing",)
 LIMITS = Limits(
     wall_seconds=600.0, memory_bytes=6 << 30, cpu_seconds=600.0, file_bytes=4 << 30, threads=1
 )
-_TARGET = "app.models.skops_import:run"
+_TARGET = "app.models.skops.importing:run"
 _CODES = {"error": "import_error", "process_limit": "import_error", "file_limit": "storage_full"}
 
 

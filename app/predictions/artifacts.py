@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.kernel.artifact_mac import ArtifactIdentity
-from app.kernel.artifacts import ArtifactStore
+from app.kernel.artifacts.mac import ArtifactIdentity
+from app.kernel.artifacts.store import ArtifactStore
+from app.kernel.artifacts.stored import Stored
 from app.kernel.errors import NotFound
 from app.kernel.signing import KeyRing
-from app.kernel.stored import Stored
 
 
 class ArtifactReader:

@@ -6,11 +6,11 @@ from flask import current_app, request
 from flask.views import MethodView
 
 from app.kernel.auth import secured
-from app.kernel.downloads import BINARY, sent
 from app.kernel.errors import NotAcceptable
-from app.kernel.http import current_call
-from app.kernel.spec import PART_OF_FILE, RANGE, WHOLE_FILE, Action
-from app.kernel.work_http import (
+from app.kernel.http.api import current_call
+from app.kernel.http.downloads import BINARY, sent
+from app.kernel.http.spec import PART_OF_FILE, RANGE, WHOLE_FILE, Action
+from app.kernel.work.views import (
     EVENTS_DOC,
     EventQuery,
     WaitQuery,

@@ -6,16 +6,16 @@ from typing import Any
 
 from sqlalchemy import select
 
-from app.kernel.artifacts import ArtifactStore
+from app.kernel.artifacts.store import ArtifactStore
 from app.kernel.auth import Call
 from app.kernel.changes import Change, Changes
 from app.kernel.errors import Conflict, FieldError, Invalid, NotFound, ServiceError
-from app.kernel.jobs import JobQueue
-from app.kernel.pagination import Listing, Page
-from app.kernel.sendable import Sendable
+from app.kernel.http.pagination import Listing, Page
+from app.kernel.http.sendable import Sendable
+from app.kernel.jobs.queue import JobQueue
 from app.kernel.signing import KeyRing
 from app.kernel.sql import Database, new_id
-from app.kernel.work import (
+from app.kernel.work.lifecycle import (
     ENDED,
     SUCCEEDED,
     WorkDesk,

@@ -11,15 +11,15 @@ from datetime import timedelta
 
 from sqlalchemy import select
 
-from app.kernel.artifacts import ArtifactStore, check_bytes
+from app.kernel.artifacts.store import ArtifactStore, check_bytes
+from app.kernel.artifacts.stored import ArtifactCorrupt, Listed, Stored
 from app.kernel.auth import Call
 from app.kernel.changes import Changes
 from app.kernel.errors import ServiceError
 from app.kernel.findings import Finding
-from app.kernel.sendable import Sendable, sendable
+from app.kernel.http.sendable import Sendable, sendable
 from app.kernel.sql import new_id, utc_now
-from app.kernel.stored import ArtifactCorrupt, Listed, Stored
-from app.kernel.work import SUCCEEDED
+from app.kernel.work.lifecycle import SUCCEEDED
 from app.predictions.tables import BatchPrediction
 
 YOUNG = timedelta(hours=1)

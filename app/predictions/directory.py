@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 
 import structlog
 
-from app.kernel.artifact_mac import SecretRetired
+from app.kernel.artifacts.mac import SecretRetired
+from app.kernel.artifacts.stored import ArtifactCorrupt
 from app.kernel.auth import Call
 from app.kernel.errors import Invalid, NotFound, ServiceError, Unavailable
 from app.kernel.sql import Database
-from app.kernel.stored import ArtifactCorrupt
 from app.predictions.ports import Models
 from app.predictions.tables import KnownModel
 

@@ -6,9 +6,9 @@ from flask import current_app
 from flask.views import MethodView
 
 from app.kernel.auth import secured
-from app.kernel.http import Blueprint, current_call
+from app.kernel.http.api import Blueprint, current_call
+from app.kernel.http.spec import Action
 from app.kernel.references import ReferenceList, ReferenceQuery
-from app.kernel.spec import Action
 from app.predictions import schemas
 from app.predictions.batches import BatchPredictions
 from app.predictions.directory import Reference

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError, fields, validates_schema
 from marshmallow.validate import Length, OneOf, Range
 
-from app.kernel.fields import (
+from app.kernel.http.fields import (
     NAME_PATTERN,
     Input,
     Integer,
@@ -16,7 +16,7 @@ from app.kernel.fields import (
     Tags,
     UtcTime,
 )
-from app.kernel.work_http import WorkOut
+from app.kernel.work.views import WorkOut
 
 PARTS = ("label", "probabilities", "value", "cluster", "outlier", "score", "components")
 _HIGHEST_VERSION = 999_999_999

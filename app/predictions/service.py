@@ -11,7 +11,7 @@ from sqlalchemy import delete, select
 from app.kernel.auth import Call
 from app.kernel.changes import Changes
 from app.kernel.errors import Invalid, NotFound
-from app.kernel.pagination import Listing, Page
+from app.kernel.http.pagination import Listing, Page
 from app.kernel.signing import KeyRing
 from app.kernel.sql import Database, utc_now
 from app.predictions.directory import Directory, Reference

@@ -17,7 +17,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from app.kernel.changes import ResourceRow
 from app.kernel.sql import NAMING, UtcDateTime, utc_now
-from app.kernel.work import WorkRow
+from app.kernel.work.lifecycle import WorkRow
 
 
 class PredictionsBase(DeclarativeBase):

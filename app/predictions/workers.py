@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.kernel.artifacts import ArtifactStore
-from app.kernel.sandbox import Limits, Sandbox
+from app.kernel.artifacts.store import ArtifactStore
+from app.kernel.sandbox.parent import Limits, Sandbox
 from app.kernel.sql import Database
-from app.kernel.work import Lifecycle
-from app.kernel.work_handler import Attempt, WorkHandler
+from app.kernel.work.handler import Attempt, WorkHandler
+from app.kernel.work.lifecycle import Lifecycle
 from app.predictions.contents import key_of
 from app.predictions.directory import Directory, Reference
 from app.predictions.tables import BatchPrediction

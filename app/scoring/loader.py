@@ -21,7 +21,7 @@ from joblib.numpy_pickle_utils import Unpickler
 from sklearn.base import BaseEstimator
 from sklearn.preprocessing import FunctionTransformer
 
-from app.kernel.artifacts import ArtifactCorrupt
+from app.kernel.artifacts.store import ArtifactCorrupt
 from app.kernel.errors import Conflict, ServiceError, Unavailable
 from app.scoring.loader_allowed import ALLOWED
 

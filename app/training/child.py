@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from app.training.catalog import Catalog
-from app.training.fit import train
-from app.training.fit_serving import compile_saved, export_saved
-from app.training.fit_spec import FitSpec
+from app.training.catalog.lookup import Catalog
+from app.training.fit.run import train
+from app.training.fit.serving import compile_saved, export_saved
+from app.training.fit.spec import FitSpec
 
 Report = Callable[[dict[str, Any]], None]
 

@@ -7,10 +7,10 @@ from flask import Response, current_app
 from flask.views import MethodView
 
 from app.kernel.auth import secured
-from app.kernel.http import Blueprint, current_call
+from app.kernel.http.api import Blueprint, current_call
+from app.kernel.http.spec import Action
 from app.kernel.references import ReferenceList, ReferenceQuery
-from app.kernel.spec import Action
-from app.kernel.work_http import (
+from app.kernel.work.views import (
     EVENTS_DOC,
     EventQuery,
     WaitQuery,

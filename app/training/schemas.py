@@ -5,7 +5,7 @@ from typing import ClassVar
 from marshmallow import fields
 from marshmallow.validate import Length, OneOf, Range
 
-from app.kernel.fields import (
+from app.kernel.http.fields import (
     Boolean,
     Float,
     Input,
@@ -14,8 +14,8 @@ from app.kernel.fields import (
     Output,
     Tags,
 )
-from app.kernel.work_http import WorkOut
-from app.training.catalog_entries import TASKS
+from app.kernel.work.views import WorkOut
+from app.training.catalog.entries import TASKS
 
 _HIGHEST_VERSION = 999_999_999
 _ESTIMATOR = {

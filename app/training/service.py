@@ -10,14 +10,14 @@ from sqlalchemy import delete, select
 from app.kernel.auth import Call
 from app.kernel.changes import Change, Changes
 from app.kernel.errors import Conflict, Invalid, NotFound, ServiceError, TooManyRequests
-from app.kernel.jobs import JobQueue
-from app.kernel.pagination import Listing, Page
+from app.kernel.http.pagination import Listing, Page
+from app.kernel.jobs.queue import JobQueue
 from app.kernel.signing import KeyRing
 from app.kernel.sql import Database, new_id
-from app.kernel.work import ENDED, WorkDesk, WorkEvent, events_of, forget_events
-from app.training.catalog import Catalog
-from app.training.catalog_entries import NormalisedSpec
-from app.training.fit_spec import ColumnInfo, FitSpec, Validation
+from app.kernel.work.lifecycle import ENDED, WorkDesk, WorkEvent, events_of, forget_events
+from app.training.catalog.entries import NormalisedSpec
+from app.training.catalog.lookup import Catalog
+from app.training.fit.spec import ColumnInfo, FitSpec, Validation
 from app.training.ports import Datasets, HeldDataset
 from app.training.tables import RunLog, TrainingRun
 

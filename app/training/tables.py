@@ -6,7 +6,7 @@ from sqlalchemy import JSON, Index, Integer, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from app.kernel.sql import NAMING
-from app.kernel.work import WorkRow
+from app.kernel.work.lifecycle import WorkRow
 
 
 class TrainingBase(DeclarativeBase):

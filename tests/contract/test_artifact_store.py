@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.kernel.artifacts import (
+from app.kernel.artifacts.store import (
     ArtifactCorrupt,
     ArtifactMissing,
     ArtifactStore,

@@ -12,8 +12,8 @@ from sqlalchemy import func, select
 from app.datasets.process import ingest_handlers
 from app.datasets.removal import Removal
 from app.kernel.errors import Unavailable
-from app.kernel.job_worker import Worker
-from app.kernel.jobs import JobRow
+from app.kernel.jobs.queue import JobRow
+from app.kernel.jobs.worker import Worker
 from app.kernel.local_rpc import Server
 from tests.yard import Yard
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 
 from app.datasets.export import export, read_rejects, read_rows
-from app.datasets.ingest import IngestResult, ingest
+from app.datasets.ingest.run import IngestResult, ingest
 from app.datasets.ingest_request import ColumnRule, IngestLimits, IngestRequest
 
 

@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from app.datasets.copies import Copies
-from app.kernel.folder_store import FolderStore
-from app.kernel.stored import ArtifactCorrupt, Stored
+from app.kernel.artifacts.folder import FolderStore
+from app.kernel.artifacts.stored import ArtifactCorrupt, Stored
 
 
 class FarStore(FolderStore):

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from app.datasets import plain_csv
-from app.datasets.csv_scan import CsvScan, PlainCopy
+from app.datasets.ingest import plain_csv
+from app.datasets.ingest.csv_scan import CsvScan, PlainCopy
+from app.datasets.ingest.plain_csv import PlainCsv
+from app.datasets.ingest.row_errors import RowErrors
 from app.datasets.ingest_request import IngestLimits
-from app.datasets.plain_csv import PlainCsv
-from app.datasets.row_errors import RowErrors
 from app.kernel.errors import ServiceError
 from tests.datasets.tables import Tables, ndjson, zipped
 

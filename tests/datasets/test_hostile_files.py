@@ -6,7 +6,7 @@ import time
 import duckdb
 import pytest
 
-from app.datasets.table_engine import open_tables
+from app.datasets.ingest.table_engine import open_tables
 from app.kernel.errors import Invalid, Malformed, TooLarge
 from tests.datasets.tables import Tables, ndjson, zipped
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.datasets.cell_types import NULL_WORDS, WEAK_NULL_WORDS
+from app.datasets.ingest.cell_types import NULL_WORDS, WEAK_NULL_WORDS
 from app.kernel.errors import Invalid
 from tests.datasets.tables import Tables, ndjson
 

@@ -11,8 +11,8 @@ from app.datasets import process
 from app.datasets.copies import Copies
 from app.datasets.ingest_request import IngestRequest
 from app.datasets.process import Converter, Tables
+from app.kernel.artifacts.folder import FolderStore
 from app.kernel.errors import Invalid, Unavailable
-from app.kernel.folder_store import FolderStore
 
 MEMORY = 256 << 20
 BIG = 9 << 20

@@ -9,8 +9,8 @@ from fractions import Fraction
 import duckdb
 import pytest
 
-from app.datasets import profile as profiling
-from app.datasets.table_engine import TableEngine
+from app.datasets.ingest import profile as profiling
+from app.datasets.ingest.table_engine import TableEngine
 from tests.datasets.tables import Tables, ndjson, zipped
 
 

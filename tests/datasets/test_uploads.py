@@ -7,7 +7,7 @@ import time
 import pytest
 
 from app.kernel.errors import Invalid, LengthRequired, Malformed, StorageFull, TooLarge
-from app.kernel.uploads import Body, Promise, Spool, plain_filename, throttled
+from app.kernel.http.uploads import Body, Promise, Spool, plain_filename, throttled
 
 
 def body(content, promise, most=1000, **options):

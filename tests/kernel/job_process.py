@@ -16,10 +16,10 @@ from pathlib import Path
 import structlog
 from sqlalchemy import Column, Integer, MetaData, String, Table, insert
 
-from app.kernel.job_claims import Fenced
-from app.kernel.job_worker import Worker
-from app.kernel.jobs import JobQueue
-from app.kernel.sandbox import Limits, Sandbox
+from app.kernel.jobs.claims import Fenced
+from app.kernel.jobs.queue import JobQueue
+from app.kernel.jobs.worker import Worker
+from app.kernel.sandbox.parent import Limits, Sandbox
 from app.kernel.sql import Database
 
 effects = Table(

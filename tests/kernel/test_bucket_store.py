@@ -6,9 +6,9 @@ from threading import Thread
 
 import pytest
 
-from app.kernel import bucket_store
-from app.kernel.artifacts import ArtifactCorrupt, digest_of, open_store
-from app.kernel.bucket_store import BucketStore
+from app.kernel.artifacts import bucket as bucket_store
+from app.kernel.artifacts.bucket import BucketStore
+from app.kernel.artifacts.store import ArtifactCorrupt, digest_of, open_store
 from app.kernel.errors import StorageFull, TooLarge, Unavailable
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from app.kernel.artifacts import ArtifactCorrupt, ArtifactMissing, digest_of, open_store
+from app.kernel.artifacts.folder import FolderStore
+from app.kernel.artifacts.store import ArtifactCorrupt, ArtifactMissing, digest_of, open_store
 from app.kernel.errors import Conflict, StorageFull, Unavailable
-from app.kernel.folder_store import FolderStore
 
 CONTENT = b"abc" * 1000
 CALLS = ("open", "mkdir", "write", "fsync", "link", "rename", "unlink", "rmdir")
@@ -78,7 +78,7 @@ def test_a_writer_killed_at_any_system_call_leaves_all_or_nothing(store: FolderS
     script = f"""
 import os, signal, sys
 from pathlib import Path
-from app.kernel.folder_store import FolderStore
+from app.kernel.artifacts.folder import FolderStore
 store, real = FolderStore(Path(sys.argv[1])), {{name: getattr(os, name) for name in {CALLS!r}}}
 for nth in range(1, 100):
     if (child := os.fork()) == 0:
@@ -114,7 +114,7 @@ FULL_DISK = """
 import os, sys
 from pathlib import Path
 from app.kernel.errors import StorageFull
-from app.kernel.folder_store import FolderStore
+from app.kernel.artifacts.folder import FolderStore
 store = FolderStore(Path(sys.argv[1]) / "store")
 store.put("small", b"x" * 100_000)
 for source in (b"y" * 9_000_000, iter([b"y" * 100_000] * 90)):

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from app.kernel.bodies import MOST_MEMBERS, MOST_VALUES
-from app.kernel.http import Api
+from app.kernel.http.api import Api
+from app.kernel.http.bodies import MOST_MEMBERS, MOST_VALUES
 from tests.problems import assert_problem
 from tests.yard import Yard
 

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, insert, select, text
 
 from app.kernel.errors import Invalid, Unavailable
-from app.kernel.job_claims import Claims, Fenced, Interrupted, LostWorker
-from app.kernel.job_leases import Beat, LeaseWatch
-from app.kernel.job_slots import SlotBoard
-from app.kernel.job_worker import Worker
-from app.kernel.jobs import JobQueue, JobRow
+from app.kernel.jobs.board import SlotBoard
+from app.kernel.jobs.claims import Claims, Fenced, Interrupted, LostWorker
+from app.kernel.jobs.leases import Beat, LeaseWatch
+from app.kernel.jobs.queue import JobQueue, JobRow
+from app.kernel.jobs.worker import Worker
 from app.kernel.sql import Database, KernelBase
 
 sys.path.append(str(Path(__file__).parent))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.kernel.errors import Invalid, Malformed, ServiceError, TooLarge
-from app.kernel.multipart import FormReader
+from app.kernel.http.multipart import FormReader
 
 BOUNDARY = "----frontier"
 TEXTS = frozenset({"name", "description", "columns"})

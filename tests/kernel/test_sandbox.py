@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.kernel.errors import Unavailable
-from app.kernel.sandbox import LOG_NAME, Limits, Sandbox
-from app.kernel.sandbox_child import _without_folders
-from app.kernel.sandbox_outcome import Ending, judge
+from app.kernel.sandbox.child import _without_folders
+from app.kernel.sandbox.outcome import Ending, judge
+from app.kernel.sandbox.parent import LOG_NAME, Limits, Sandbox
 
 TARGETS = __name__.replace("test_sandbox", "sandbox_targets")
 LIMITS = Limits(
@@ -377,7 +377,7 @@ def fewest_descriptors(*processes):
 WORKER = """
 import sys
 from pathlib import Path
-from app.kernel.sandbox import Limits, Sandbox
+from app.kernel.sandbox.parent import Limits, Sandbox
 
 def tell(progress):
     print(*progress["pids"], flush=True)

@@ -14,11 +14,11 @@ from sqlalchemy import select
 from app.access.tables import Project
 from app.kernel.auth import make_peer_token, secured
 from app.kernel.changes import Accepted, Changes, Created
-from app.kernel.fields import Input, Output
-from app.kernel.gate import Gate
-from app.kernel.http import Api, Blueprint, current_call
+from app.kernel.http.api import Api, Blueprint, current_call
+from app.kernel.http.fields import Input, Output
+from app.kernel.http.gate import Gate
+from app.kernel.http.problems import register_problems
 from app.kernel.peers import Peer
-from app.kernel.problems import register_problems
 from tests.yard import Yard
 
 

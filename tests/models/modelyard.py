@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from app.kernel.auth import Call, make_peer_token
 from app.kernel.errors import Unavailable
-from app.kernel.jobs import JobQueue
+from app.kernel.jobs.queue import JobQueue
 from app.models.ports import Reference
 from app.models.service import Models
 from app.models.tables import Version

@@ -20,7 +20,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from app.kernel.errors import Invalid
-from app.models.skops_import import import_skops
+from app.models.skops.importing import import_skops
 from app.scoring.loader import load_sklearn, minor_version
 
 LABELS = np.array(["no", "yes"], dtype=object)[(np.arange(20) % 3 == 0).astype(int)]

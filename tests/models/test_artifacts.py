@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from app.kernel.artifacts.stored import ArtifactCorrupt, Stored
 from app.kernel.errors import ServiceError
-from app.kernel.sendable import checked_pieces
-from app.kernel.stored import ArtifactCorrupt, Stored
+from app.kernel.http.sendable import checked_pieces
 from tests.models.modelyard import API, Modelyard
 
 VERSION = f"{API}/models/penguins/versions/1"

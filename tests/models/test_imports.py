@@ -16,11 +16,11 @@ from typing import Any, cast
 import pytest
 
 from app.kernel.errors import TooLarge
-from app.kernel.job_claims import Job, LostWorker
-from app.kernel.job_worker import Worker
-from app.kernel.jobs import JobQueue
-from app.kernel.sandbox import Sandbox
-from app.kernel.sandbox_outcome import Failure, Outcome
+from app.kernel.jobs.claims import Job, LostWorker
+from app.kernel.jobs.queue import JobQueue
+from app.kernel.jobs.worker import Worker
+from app.kernel.sandbox.outcome import Failure, Outcome
+from app.kernel.sandbox.parent import Sandbox
 from app.models.imports import JOB
 from app.models.workers import PRELOAD, ImportHandler
 from tests.models.modelyard import API, SIGNATURE, Modelyard, pointers

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.kernel.artifact_mac import ArtifactIdentity
-from app.kernel.stored import Stored
+from app.kernel.artifacts.mac import ArtifactIdentity
+from app.kernel.artifacts.stored import Stored
 from tests.models.modelyard import API, SIGNATURE, Modelyard, pointers
 
 VERSIONS = f"{API}/models/penguins/versions"

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.kernel.errors import ServiceError, TooLarge
-from app.models.skops_archive import ArchiveLimits
+from app.models.skops.archive import ArchiveLimits
 from tests.models.skops_files import GOOD, Importer, array, rewritten
 
 

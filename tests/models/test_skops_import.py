@@ -20,7 +20,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from app.kernel.sandbox import Limits, Sandbox
+from app.kernel.sandbox.parent import Limits, Sandbox
 from app.scoring.estimator import answer
 from app.scoring.frame import Recipe, prepare
 from app.scoring.loader import minor_version
@@ -227,7 +227,7 @@ def test_it_runs_in_a_sandbox(tmp_path: Path) -> None:
     limits = Limits(wall_seconds=60, memory_bytes=1 << 30, cpu_seconds=60, file_bytes=1 << 30)
     good, evil = tmp_path / "good", tmp_path / "evil"
     outcomes = []
-    with Sandbox(["app.models.skops_import"]) as sandbox:
+    with Sandbox(["app.models.skops.importing"]) as sandbox:
         for work, data in (
             (good, GOOD),
             (evil, rewritten(GOOD, lambda schema: schema.pop("protocol"))),
@@ -235,7 +235,7 @@ def test_it_runs_in_a_sandbox(tmp_path: Path) -> None:
             work.mkdir()
             (work / "upload").write_bytes(data)
             arguments = {"source": str(work / "upload"), "inputs": None}
-            outcomes.append(sandbox.run("app.models.skops_import:run", arguments, work, limits))
+            outcomes.append(sandbox.run("app.models.skops.importing:run", arguments, work, limits))
     assert (outcomes[0].code, outcomes[0].result["task"]) == ("ok", "classification")
     assert (good / "model.joblib").exists()
     failure = outcomes[1].failure

@@ -20,8 +20,8 @@ from app.kernel.process_metrics import with_metrics
 from app.predictions.scorer import Estimators, Scoring
 from app.scoring.estimator import data_frame
 from app.scoring.frame import Recipe, prepare
-from app.training.compile import compile_and_verify
-from app.training.fit_report import library_versions
+from app.training.compile.compiler import compile_and_verify
+from app.training.fit.report import library_versions
 from tests.models.modelyard import Modelyard
 
 RECIPE = [

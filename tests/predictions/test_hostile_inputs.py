@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from app.kernel.bodies import MOST_MEMBERS
+from app.kernel.http.bodies import MOST_MEMBERS
 from tests.predictions.predicting import ROW
 from tests.problems import assert_problem
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from app.kernel.auth import make_peer_token
-from app.kernel.spec_pages import spec_of
+from app.kernel.http.pages import spec_of
 from tests.problems import assert_problem
 from tests.rules.furnished import Furnished
 

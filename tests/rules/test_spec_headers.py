@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.kernel.spec import HEADERS
-from app.kernel.spec_pages import spec_of
+from app.kernel.http.pages import spec_of
+from app.kernel.http.spec import HEADERS
 from tests.rules.furnished import BODIES, Furnished
 
 PROMISED = {name for name in HEADERS if "Conflict" not in name}

@@ -63,7 +63,9 @@ def targets(task: str) -> list[np.ndarray[Any, Any] | None]:
 @cache
 def catalogue() -> Mapping[str, Mapping[str, Any]]:
     """The catalogue's entries by name."""
-    document = json.loads(files("app.training").joinpath("catalogue.json").read_text("utf-8"))
+    document = json.loads(
+        files("app.training.catalog").joinpath("catalogue.json").read_text("utf-8")
+    )
     return {entry["name"]: entry for entry in document["estimators"]}
 
 

@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from app.kernel.artifacts import ArtifactCorrupt
+from app.kernel.artifacts.store import ArtifactCorrupt
 from app.kernel.errors import ServiceError, Unavailable
 from app.scoring.loader import (
     ArtifactVersionMismatch,

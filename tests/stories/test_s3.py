@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.kernel.stored import digest_of
+from app.kernel.artifacts.stored import digest_of
 from tests.server import Server, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]

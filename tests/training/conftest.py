@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.kernel.sandbox import Sandbox
+from app.kernel.sandbox.parent import Sandbox
 from app.roles import PRELOADS
 from tests.training.running import Running
 

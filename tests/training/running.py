@@ -7,7 +7,7 @@ import duckdb
 
 from app.config import SERVICES
 from app.kernel.errors import Conflict, NotFound
-from app.kernel.job_worker import Worker
+from app.kernel.jobs.worker import Worker
 from app.roles import job_kinds, job_queues
 from app.training.ports import HeldDataset
 from tests.models.modelyard import Modelyard

@@ -7,9 +7,9 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from app.training.catalog import Catalog
-from app.training.fit import train
-from app.training.fit_spec import ColumnInfo, FitSpec, Validation
+from app.training.catalog.lookup import Catalog
+from app.training.fit.run import train
+from app.training.fit.spec import ColumnInfo, FitSpec, Validation
 
 SQL_TYPES = {
     "integer": "BIGINT",

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.kernel.errors import FieldError, Invalid, NotFound
-from app.training.catalog import Catalog
-from app.training.catalog_build import build, path, render
+from app.training.catalog.build import build, path, render
+from app.training.catalog.lookup import Catalog
 
 CATALOG = Catalog.load()
 FOREST = "RandomForestClassifier"
@@ -39,7 +39,7 @@ def test_the_file_is_what_scikit_learn_and_the_reviews_make() -> None:
 
 def test_the_process_that_checks_needs_no_scikit_learn() -> None:
     code = (
-        "import sys; from app.training.catalog import Catalog; import app.training.fit_spec;"
+        "import sys; from app.training.catalog.lookup import Catalog; import app.training.fit.spec;"
         "Catalog.load().validate_spec({'name': 'Ridge'});"
         "sys.exit(bool({'sklearn', 'pandas', 'numpy'} & set(sys.modules)))"
     )

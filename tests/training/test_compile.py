@@ -81,8 +81,8 @@ from app.kernel.errors import Invalid
 from app.scoring.estimator import answer
 from app.scoring.format import agree, load, save
 from app.scoring.frame import Recipe, prepare
-from app.training.compile import CompileResult, compile_and_verify, compile_pipeline
-from app.training.compile_flow import NotCompilable
+from app.training.compile.compiler import CompileResult, compile_and_verify, compile_pipeline
+from app.training.compile.flow import NotCompilable
 from tests.training.compile_cases import (
     RECIPE,
     Case,
@@ -378,7 +378,7 @@ def test_a_recipe_of_other_columns_is_refused():
 
 
 def test_a_defect_of_the_compiler_costs_only_the_compiled_form(monkeypatch, caplog):
-    monkeypatch.setattr("app.training.compile_linear.affine", lambda *_: 1 / 0)
+    monkeypatch.setattr("app.training.compile.linear.affine", lambda *_: 1 / 0)
     _, _, result = compiled(Case("logistic", scaled, LogisticRegression(), "two"))
     assert result.compiled is None
     assert "ZeroDivisionError" in result.reason

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from app.scoring.format import load
 from app.scoring.frame import Recipe
-from app.training.compile import compile_and_verify
+from app.training.compile.compiler import compile_and_verify
 from tests.scoring.fitted_catalogue import catalogue, fitted, frame, targets, task_of, variants
 from tests.training.compile_cases import answered_otherwise_as_a_batch
 

@@ -17,8 +17,8 @@ from threadpoolctl import threadpool_limits
 from app.scoring import categories, cores, numbers, texts
 from app.scoring.encoder import Row
 from app.scoring.format import load
-from app.training import compile_trees
-from app.training.compile import compile_and_verify
+from app.training.compile import trees as compile_trees
+from app.training.compile.compiler import compile_and_verify
 from tests.training.compile_cases import (
     INPUTS,
     RECIPE,

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app.training.catalog import Catalog
-from app.training.catalog_entries import Entry
+from app.training.catalog.entries import Entry
+from app.training.catalog.lookup import Catalog
 from tests.training.tables import Run
 
 ROWS = 48

@@ -31,10 +31,10 @@ from app.scoring.cores import JudgeMany
 from app.scoring.estimator import answer
 from app.scoring.format import NotLoadable, load
 from app.scoring.frame import prepare
-from app.training import export_models
-from app.training.compile import compile_and_verify
-from app.training.export_onnx import PUBLIC, export_onnx, feeds
-from app.training.export_steps import EXPORTERS
+from app.training.compile.compiler import compile_and_verify
+from app.training.export import models as export_models
+from app.training.export.onnx import PUBLIC, export_onnx, feeds
+from app.training.export.steps import EXPORTERS
 from tests.training.compile_cases import (
     INPUTS,
     RECIPE,

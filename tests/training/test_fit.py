@@ -13,17 +13,17 @@ import pytest
 from app.scoring.frame import Recipe, prepare
 from app.scoring.loader import load_sklearn
 from app.training import child
-from app.training.fit_columns import data_frame
-from app.training.fit_serving import (
+from app.training.fit.columns import data_frame
+from app.training.fit.serving import (
     compile_saved,
     export_saved,
     load_saved,
     read_report,
     read_sample,
 )
-from app.training.fit_spec import FitError
-from app.training.fit_table import read_table
-from app.training.fit_target import task_of
+from app.training.fit.spec import FitError
+from app.training.fit.table import read_table
+from app.training.fit.target import task_of
 from tests.training.tables import PENGUINS, Run, penguins
 
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from app.scoring.frame import Recipe, prepare
-from app.training.fit_columns import Columns, as_frame, data_frame, decide_columns
-from app.training.fit_serving import compile_saved, load_saved
-from app.training.fit_table import Table, read_table
+from app.training.fit.columns import Columns, as_frame, data_frame, decide_columns
+from app.training.fit.serving import compile_saved, load_saved
+from app.training.fit.table import Table, read_table
 from tests.training.tables import Run, parquet_of
 
 ROWS = 200

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from app.kernel.errors import Invalid
-from app.training.catalog import Catalog
-from app.training.fit_spec import ColumnInfo, FitSpec, Validation
+from app.training.catalog.lookup import Catalog
+from app.training.fit.spec import ColumnInfo, FitSpec, Validation
 
 TYPES = {"s": "string", "n": "number", "i": "integer", "b": "boolean", "t": "datetime"}
 COLUMNS = tuple(ColumnInfo(name, kind) for name, kind in TYPES.items())

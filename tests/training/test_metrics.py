@@ -8,7 +8,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
-from app.training.metrics import (
+from app.training.fit.metrics import (
     beaten,
     classification_metrics,
     clustering_metrics,

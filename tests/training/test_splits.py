@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.training.fit_serving import load_saved
-from app.training.fit_spec import FitError, Validation
-from app.training.fit_table import Table
-from app.training.splits import make_splits
+from app.training.fit.serving import load_saved
+from app.training.fit.spec import FitError, Validation
+from app.training.fit.splits import make_splits
+from app.training.fit.table import Table
 from tests.training.tables import Run
 
 ROWS = 120

@@ -1,0 +1,1 @@
+"""HTTP: the one place where Flask and flask-smorest are tuned."""

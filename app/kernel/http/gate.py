@@ -1,0 +1,190 @@
+"""What happens to every request before and after its view.
+
+Before: the request id, the key, the scope, the names of the query parameters. After: the headers
+that every answer carries, one log line, the metrics.
+"""
+
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+from flask import Flask, Response, g, request
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from app.kernel.audit import Denials
+from app.kernel.auth import Authenticator, Call
+from app.kernel.errors import Forbidden, Invalid, Malformed, ServiceError, Unauthenticated
+from app.kernel.http.api import Operation, query_faults
+from app.kernel.slots import Slots
+from app.kernel.sql import utc_now
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_TAG = re.compile(r'\s*(?:W/)?("[^"]*"|\*)\s*(?:,|$)')
+_MOST_FAULTS = 20
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# For answers that are data. A browser that is led to one runs nothing, and shows it in no frame.
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "private, no-cache",
+}
+log = structlog.get_logger("requests")
+
+
+class Gate:
+    """Guards the routes of one app."""
+
+    def __init__(
+        self,
+        operations: Mapping[tuple[str, str], Operation],
+        authenticator: Authenticator,
+        denials: Denials,
+        registry: CollectorRegistry,
+        *,
+        body_slots: int = 16,
+    ) -> None:
+        self._operations = operations
+        self._authenticator = authenticator
+        self._denials = denials
+        self._body_slots = Slots(body_slots, "request bodies")
+        labels = ("method", "route", "status")
+        self._requests = Counter(
+            "modelyard_requests_total", "Requests answered.", labels, registry=registry
+        )
+        self._seconds = Histogram(
+            "modelyard_request_seconds",
+            "Time from the first byte to the answer.",
+            ("method", "route"),
+            registry=registry,
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60),
+        )
+
+    def register(self, app: Flask) -> None:
+        """Hang the hooks into the app."""
+        app.extensions["body_slots"] = self._body_slots
+        app.before_request(self.before)
+        app.after_request(self.after)
+
+    def before(self) -> None:
+        """Let the request in, or raise why not."""
+        g.started = time.perf_counter()
+        g.request_id = _request_id(request.headers.get("X-Request-Id"))
+        if "Content-Length" in request.headers and "Transfer-Encoding" in request.headers:
+            raise Malformed("Send Content-Length or Transfer-Encoding, not both")
+        operation = self._operation()
+        if operation is None:
+            return
+        g.operation = operation
+        if operation.scopes:
+            g.call = self._admit(operation.scopes)
+        faults = query_faults(operation, request.args)
+        if faults:
+            raise Invalid("The request is not valid", errors=faults[:_MOST_FAULTS])
+
+    def _operation(self) -> Operation | None:
+        method = "GET" if request.method == "HEAD" else request.method
+        return self._operations.get((request.endpoint or "", method))
+
+    def _admit(self, scopes: tuple[str, ...]) -> Call:
+        try:
+            principal = self._authenticator.authenticate(_authorization(), utc_now())
+        except Unauthenticated as error:
+            self._deny(error, "", "")
+            raise
+        call = Call(
+            project=principal.project,
+            key_id=principal.key_id,
+            scopes=principal.scopes,
+            request_id=g.request_id,
+            address=request.remote_addr or "",
+            peer=principal.peer,
+            if_match=if_match(request.headers.get("If-Match")),
+            traceparent=_traceparent(request.headers.get("traceparent")),
+        )
+        try:
+            call.require(*scopes)
+        except Forbidden as error:
+            self._deny(error, call.project, call.key_id)
+            raise
+        return call
+
+    def _deny(self, error: ServiceError, project: str, key_id: str) -> None:
+        self._denials.record(
+            project=project,
+            key_id=key_id,
+            address=request.remote_addr or "",
+            request_id=g.request_id,
+            action=f"{request.method} {request.url_rule}"[:64],
+            code=error.code,
+        )
+
+    def after(self, response: Response) -> Response:
+        """Put on the headers of every answer; log and count it."""
+        seconds = time.perf_counter() - g.get("started", time.perf_counter())
+        route = request.url_rule.rule if request.url_rule else "unknown"
+        response.headers["X-Request-Id"] = g.get("request_id", "")
+        response.headers.add("Vary", "Authorization")
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+        if request.method == "OPTIONS" and not response.data:
+            response.headers.pop("Content-Type", None)
+        # A client may make up as many methods as it likes, and each label is kept for ever.
+        method = request.method if request.method in _METHODS else "other"
+        self._requests.labels(method, route, response.status_code).inc()
+        self._seconds.labels(method, route).observe(seconds)
+        call: Call | None = g.get("call")
+        # Peers ask all the time; what they ask for is in the log of their own doings.
+        tell = log.debug if call and call.peer else log.info
+        tell(
+            "request",
+            method=request.method,
+            path=request.path[:400],
+            status=response.status_code,
+            milliseconds=round(seconds * 1000, 2),
+            request_id=g.get("request_id", ""),
+            **({"project": call.project, "key_id": call.key_id} if call else {}),
+        )
+        return response
+
+
+def _authorization() -> str | None:
+    sent = request.headers.getlist("Authorization")
+    if len(sent) > 1:
+        raise Malformed("Send one Authorization header")
+    return sent[0] if sent else None
+
+
+def _request_id(sent: str | None) -> str:
+    return sent if sent and _REQUEST_ID.fullmatch(sent) else str(uuid.uuid4())
+
+
+def _traceparent(sent: str | None) -> str | None:
+    return sent if sent and _TRACEPARENT.fullmatch(sent) else None
+
+
+def if_match(header: str | None) -> tuple[str, ...] | None:
+    """The tags of an If-Match header; a weak one never matches (RFC 9110, 13.1.1).
+
+    Raises Malformed for what is no list of tags.
+    """
+    if header is None:
+        return None
+    tags: list[str] = []
+    position = 0
+    while position < len(header):
+        found = _TAG.match(header, position)
+        if found is None:
+            raise Malformed('If-Match is `*` or a list of "tags"')
+        weak = "W/" in found[0].split('"')[0]
+        tags.append("" if weak else found[1].strip('"'))
+        position = found.end()
+    if not tags:
+        raise Malformed('If-Match is `*` or a list of "tags"')
+    return tuple(tags)

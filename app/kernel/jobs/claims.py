@@ -1,0 +1,247 @@
+"""What workers do with the jobs of one database: claim, renew, end, hand back.
+
+Each is one compare-and-set: it changes the row only if the worker still holds the job under the
+same attempt, and says whether it did.
+"""
+
+import threading
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, exists, literal_column, or_, select, update
+from sqlalchemy.orm import Session
+
+from app.kernel.errors import ServiceError
+from app.kernel.jobs.leases import Beat, LeaseWatch
+from app.kernel.jobs.queue import DONE, QUEUED, RUNNING, JobQueue, JobRow
+from app.kernel.sql import new_id
+
+# Literals, so that the partial indexes are used on both databases.
+_QUEUED: ColumnElement[str] = literal_column(f"'{QUEUED}'")
+_RUNNING: ColumnElement[str] = literal_column(f"'{RUNNING}'")
+
+
+class Interrupted(Exception):
+    """The handler stopped because its worker ends or has lost the job."""
+
+
+class Fenced(Exception):
+    """Another worker has taken the job over: nothing may be written on its behalf."""
+
+
+class LostWorker(Exception):
+    """The workers of all attempts died or hung."""
+
+    code = "lost_worker"
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a database has for a worker: kinds with a job that can start, and jobs of workers
+    that have died."""
+
+    kinds: list[str]
+    lapsed: list[Beat]
+
+
+class Job:
+    """A claimed job, as its handler sees it."""
+
+    def __init__(self, claims: "Claims", row: JobRow, held_until: float) -> None:
+        self.id = row.id
+        self.kind = row.kind
+        self.ref = row.ref
+        self.project = row.project
+        self.attempt = row.attempt
+        self.queue = claims.name
+        self.tries_left = row.max_attempts - (row.attempt - row.excused)
+        self.exhausted = self.tries_left < 0
+        self.completed = False
+        self._claims = claims
+        self._held_until = held_until
+        self._lost = threading.Event()
+
+    def still_mine(self) -> bool:
+        """Whether this worker holds the job; asks the database only when the lease ran out here.
+
+        False too when the database can't be asked by then: somebody else may have the job.
+        """
+        if self._lost.is_set():
+            return False
+        if self._claims.monotonic() < self._held_until:
+            return True
+        try:
+            return self._claims.renew([self]) == [self]
+        except ServiceError:
+            return False
+
+    def should_stop(self) -> bool:
+        """Whether the handler ought to end now: the worker drains, or has lost the job."""
+        return self._claims.draining or not self.still_mine()
+
+    def check(self) -> None:
+        """Raises Interrupted when the handler ought to end now."""
+        if self.should_stop():
+            raise Interrupted(f"job {self.id} was interrupted")
+
+    def complete(self, session: Session) -> None:
+        """End the job in the handler's own transaction, together with what it achieved.
+
+        Raises Fenced when the job isn't this worker's any more: the transaction must roll back.
+        """
+        if not self._claims.set_ended(session, self, DONE, None):
+            raise Fenced(f"job {self.id}, attempt {self.attempt}")
+        self.completed = True
+
+    def lose(self) -> None:
+        """From now on this job is somebody else's."""
+        self._lost.set()
+
+    def hold_until(self, moment: float) -> None:
+        """The lease is known to last until a moment of the monotonic clock."""
+        self._held_until = moment
+
+
+class Claims:
+    """One worker's hold on the jobs of one database."""
+
+    def __init__(self, name: str, queue: JobQueue, kinds: Collection[str], lease: float) -> None:
+        self.name = name
+        self.worker_id = new_id()
+        self.draining = False
+        self.closed = False
+        self._queue = queue
+        self._kinds = sorted(kinds)
+        self._lease = lease
+        self.monotonic = queue.clock.monotonic
+        self._watch = LeaseWatch(lease, self.monotonic)
+        self._held: dict[str, Job] = {}
+        self._lock = threading.Lock()
+
+    def held(self) -> list[Job]:
+        """The jobs whose handlers run in this process."""
+        with self._lock:
+            return list(self._held.values())
+
+    def release(self, job: Job) -> None:
+        """The handler has ended: the job is renewed no more."""
+        with self._lock:
+            self._held.pop(job.id, None)
+
+    def ready(self) -> Ready:
+        """What could be claimed, without taking a lock. Lapsed leases show only to one who asks
+        all the time."""
+        now = self._queue.clock.now()
+        questions = [exists().where(_can_start(now, kind)) for kind in self._kinds]
+        running = select(JobRow.id, JobRow.attempt, JobRow.beats).where(
+            JobRow.state == _RUNNING, JobRow.kind.in_(self._kinds)
+        )
+        with self._queue.database.read() as session:
+            found = session.execute(select(*questions)).one()
+            beats = [Beat(*row) for row in session.execute(running)]
+        kinds = [kind for kind, is_there in zip(self._kinds, found, strict=True) if is_there]
+        ours = {job.id for job in self.held()}
+        return Ready(kinds, [beat for beat in self._watch.look(beats) if beat.job_id not in ours])
+
+    def claim(self, kind: str) -> Job | None:
+        """The first queued job of a kind, by priority, then by age."""
+        first = (
+            select(JobRow.id)
+            .where(_can_start(self._queue.clock.now(), kind))
+            .order_by(JobRow.priority, JobRow.id)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        return self._take(JobRow.id == first.scalar_subquery())
+
+    def take_over(self, beat: Beat) -> Job | None:
+        """A job that showed no sign of life, unless it has shown one since.
+
+        When all its attempts are used up, it is only to be buried: ``Job.exhausted``.
+        """
+        return self._take(
+            and_(
+                JobRow.id == beat.job_id,
+                JobRow.state == _RUNNING,
+                JobRow.attempt == beat.attempt,
+                JobRow.beats == beat.beats,
+            )
+        )
+
+    def _take(self, which: ColumnElement[bool]) -> Job | None:
+        asked = self.monotonic()
+        with self._queue.database.write() as session:
+            row = session.scalars(
+                update(JobRow)
+                .where(which)
+                .values(state=RUNNING, attempt=JobRow.attempt + 1, worker_id=self.worker_id)
+                .returning(JobRow)
+                .execution_options(synchronize_session=False)
+            ).first()
+        if row is None:
+            return None
+        job = Job(self, row, asked + self._lease)
+        with self._lock:
+            self._held[job.id] = job
+        return job
+
+    def renew(self, jobs: Sequence[Job]) -> list[Job]:
+        """Prolong the leases of jobs; those that are still held. The others are told."""
+        asked = self.monotonic()
+        with self._queue.database.write() as session:
+            kept = [
+                job for job in jobs if _change(session, self.worker_id, job, beats=JobRow.beats + 1)
+            ]
+        for job in jobs:
+            if job in kept:
+                job.hold_until(asked + self._lease)
+            else:
+                job.lose()
+        return kept
+
+    def set_ended(self, session: Session, job: Job, state: str, error: str | None) -> bool:
+        """End the job in a transaction; False when it isn't held any more."""
+        ended = self._queue.clock.now()
+        return _change(session, self.worker_id, job, state=state, finished_at=ended, error=error)
+
+    def end(self, job: Job, state: str, error: str | None = None) -> bool:
+        """End the job; False when it isn't held any more."""
+        with self._queue.database.write() as session:
+            return self.set_ended(session, job, state, error)
+
+    def hand_back(self, job: Job, *, delay: float, excused: bool, error: str | None = None) -> bool:
+        """Queue the job again; ``excused``: this attempt doesn't count."""
+        later = self._queue.clock.now() + timedelta(seconds=delay) if delay else None
+        with self._queue.database.write() as session:
+            return _change(
+                *(session, self.worker_id, job),
+                state=QUEUED,
+                not_before=later,
+                worker_id=None,
+                excused=JobRow.excused + int(excused),
+                error=error,
+            )
+
+
+def _change(session: Session, holder: str, job: Job, **values: Any) -> bool:
+    """Change the row of a job, if the worker still holds it under the same attempt."""
+    changed = session.scalars(
+        update(JobRow)
+        .where(
+            JobRow.id == job.id,
+            JobRow.state == RUNNING,
+            JobRow.worker_id == holder,
+            JobRow.attempt == job.attempt,
+        )
+        .values(values)
+        .returning(JobRow.id)
+        .execution_options(synchronize_session=False)
+    )
+    return changed.first() is not None
+
+
+def _can_start(now: datetime, kind: str) -> ColumnElement[bool]:
+    due = or_(JobRow.not_before.is_(None), JobRow.not_before <= now)
+    return and_(JobRow.state == _QUEUED, JobRow.kind == kind, due)

@@ -1,0 +1,1 @@
+"""Child processes under limits, forked from a warm server."""

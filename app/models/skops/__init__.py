@@ -1,0 +1,1 @@
+"""Models that clients bring as skops files: judged before anything of them is loaded."""

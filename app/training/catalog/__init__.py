@@ -1,0 +1,1 @@
+"""Which estimators and parameters a client may name: data, reviewed."""

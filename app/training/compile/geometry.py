@@ -1,0 +1,118 @@
+"""Compiling models that compare a row with stored points: centres, support vectors, ellipses."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.cluster import AffinityPropagation, KMeans, MeanShift, MiniBatchKMeans
+from sklearn.covariance import EllipticEnvelope
+from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
+from sklearn.svm import SVC, SVR, NuSVC, NuSVR, OneClassSVM
+
+from app.scoring.cores import Affine, Greatest, JudgeTwo, Mixture, Nearest, Values
+from app.scoring.ensembles import PairVotes
+from app.scoring.kernels import KERNELS, Ellipse, Kernel
+from app.scoring.step import Step
+from app.training.compile.encoders import dense_array, floats
+from app.training.compile.flow import (
+    Flow,
+    NotCompilable,
+    Plan,
+    inner,
+    matrix_for,
+    predicts,
+)
+from app.training.compile.linear import affine
+
+
+@predicts(KMeans, MiniBatchKMeans, MeanShift, AffinityPropagation)
+def build_nearest(estimator: Any, flow: Flow, plan: Plan) -> list[Step]:
+    """The nearest of the centres."""
+    steps, _ = matrix_for(estimator, flow, plan)
+    centers = dense_array(estimator.cluster_centers_)
+    if not len(centers):
+        raise NotCompilable("the clustering found no centres")
+    return [*steps, Nearest(centers)]
+
+
+@predicts(GaussianMixture, BayesianGaussianMixture)
+def build_mixture(estimator: Any, flow: Flow, plan: Plan) -> list[Step]:
+    """The most likely of several normal distributions."""
+    steps, _ = matrix_for(estimator, flow, plan)
+    means = floats(estimator.means_)
+    roots = _roots(estimator)
+    # At its own mean, a component is at distance 0: what is left depends on no row.
+    likelihood = inner(estimator, "_estimate_weighted_log_prob")(means)
+    constants = floats(np.diagonal(likelihood))
+    return [*steps, Mixture(means, roots, constants), Greatest()]
+
+
+def _roots(estimator: Any) -> Any:
+    """The Cholesky factor of each component's precision, as a full matrix."""
+    components, columns = estimator.means_.shape
+    factors = floats(estimator.precisions_cholesky_)
+    if estimator.covariance_type == "full":
+        return factors
+    if estimator.covariance_type == "tied":
+        return floats(np.broadcast_to(factors, (components, columns, columns)))
+    if estimator.covariance_type == "spherical":
+        factors = np.repeat(factors[:, None], columns, axis=1)
+    return np.stack([np.diag(factor) for factor in factors])
+
+
+@predicts(EllipticEnvelope)
+def build_ellipse(estimator: EllipticEnvelope, flow: Flow, plan: Plan) -> list[Step]:
+    """Inside or outside of an ellipse."""
+    steps, _ = matrix_for(estimator, flow, plan)
+    precision = floats(estimator.get_precision())
+    return [*steps, Ellipse(floats(estimator.location_), precision, float(estimator.offset_))]
+
+
+@predicts(SVR, NuSVR, OneClassSVM)
+def build_support_value(estimator: Any, flow: Flow, plan: Plan) -> list[Step]:
+    """A weighted sum of kernels with the support vectors; of an outlier it is below 0."""
+    steps = _kernel(estimator, flow, plan)
+    return [*steps, affine(dense_array(estimator.dual_coef_), estimator.intercept_), Values()]
+
+
+@predicts(SVC, NuSVC)
+def build_support_classifier(estimator: Any, flow: Flow, plan: Plan) -> list[Step]:
+    """The winner of all pairs of classes; no probabilities."""
+    if getattr(estimator, "probability", False) is True:
+        raise NotCompilable("probabilities of a kernel machine have no compiled form")
+    if estimator.break_ties:
+        raise NotCompilable("a kernel machine that breaks ties has no compiled form")
+    steps = _kernel(estimator, flow, plan)
+    weights = dense_array(estimator.dual_coef_)
+    if len(estimator.classes_) == 2:
+        return [*steps, affine(weights, estimator.intercept_), JudgeTwo(None)]
+    pairs = Affine(_pair_weights(weights, estimator.n_support_), floats(estimator.intercept_))
+    return [*steps, pairs, PairVotes(len(estimator.classes_))]
+
+
+def _pair_weights(weights: Any, counts: Any) -> Any:
+    """A column of weights for each pair of classes; 0 for the vectors of other classes."""
+    classes = len(counts)
+    ends = np.cumsum(counts)
+    starts = ends - counts
+    columns = []
+    for first in range(classes):
+        for second in range(first + 1, classes):
+            column = np.zeros(weights.shape[1])
+            own, other = slice(starts[first], ends[first]), slice(starts[second], ends[second])
+            column[own] = weights[second - 1, own]
+            column[other] = weights[first, other]
+            columns.append(column)
+    return floats(np.stack(columns, axis=1))
+
+
+def _kernel(estimator: Any, flow: Flow, plan: Plan) -> list[Step]:
+    if estimator.kernel not in KERNELS:
+        raise NotCompilable(f"the kernel {estimator.kernel!r} has no compiled form")
+    steps, _ = matrix_for(estimator, flow, plan)
+    vectors = dense_array(estimator.support_vectors_)
+    plan.widen(len(vectors))
+    gamma = float(inner(estimator, "_gamma"))
+    kernel = Kernel(
+        vectors, estimator.kernel, gamma, float(estimator.degree), float(estimator.coef0)
+    )
+    return [*steps, kernel]

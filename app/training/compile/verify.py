@@ -1,0 +1,257 @@
+"""Whether a compiled model says what scikit-learn says, on rows made to tell them apart.
+
+Both get the same raw rows. The model is accepted if every number agrees within the tolerance, no
+label differs except where scikit-learn itself is undecided, a row that one refuses the other
+refuses too, and it makes no difference whether rows come together, alone, or with their columns in
+another order.
+"""
+
+import random
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics.pairwise import euclidean_distances
+
+from app.kernel.errors import Invalid
+from app.scoring.estimator import answer, data_frame
+from app.scoring.format import agree
+from app.scoring.frame import Column, prepare
+from app.scoring.model import CompiledModel, Golden
+from app.scoring.scores import Array, Scores, joined
+from app.training.compile.flow import NotCompilable, Split
+from app.training.compile.rows import RawRow, edge_rows, real_rows, split_rows
+
+TOLERANCE: Final = 1e-9
+"""Relative to the size of the numbers and to 1; what rounding of float64 does stays far below."""
+
+SINGLES: Final = 40
+GOLDEN_ROWS: Final = 16
+NUMBERS: Final = ("probabilities", "values", "unusual", "components")
+CHOICES: Final = ("labels", "clusters", "outliers")
+
+Ask = Callable[[Sequence[RawRow]], Scores]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers to some of many rows; ``places`` are the rows that were not refused."""
+
+    places: list[int]
+    scores: Scores | None
+
+    def only(self, places: Sequence[int]) -> dict[str, Array]:
+        """The arrays for these rows, all of which were answered."""
+        at = {place: position for position, place in enumerate(self.places)}
+        positions = [at[place] for place in places]
+        arrays = {} if self.scores is None else self.scores.arrays()
+        return {name: array[positions] for name, array in arrays.items()}
+
+
+def columns_of(rows: Sequence[RawRow]) -> dict[str, list[Any]]:
+    """Rows as columns."""
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def ask(
+    answer_to: Ask, rows: Sequence[RawRow], refusal: type[Exception], start: int = 0
+) -> Answers:
+    """Ask about all rows; where some are refused, find out which by asking about halves."""
+    try:
+        return Answers(list(range(start, start + len(rows))), answer_to(rows))
+    except refusal:
+        if len(rows) == 1:
+            return Answers([], None)
+    half = len(rows) // 2
+    halves = [
+        ask(answer_to, rows[:half], refusal, start),
+        ask(answer_to, rows[half:], refusal, start + half),
+    ]
+    told = [part.scores for part in halves if part.scores is not None]
+    places = [place for part in halves for place in part.places]
+    return Answers(places, joined(told) if told else None)
+
+
+class Verification:
+    """One comparison of a compiled model with the pipeline that it was compiled from."""
+
+    def __init__(self, model: CompiledModel, pipeline: Any, seed: int) -> None:
+        self.model = model
+        self.pipeline = pipeline
+        self.seed = seed
+        self.rows: list[RawRow] = []
+        self.max_abs_diff = 0.0
+        self.label_flips = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is told of an accepted model."""
+        return {
+            "rows": len(self.rows),
+            "max_abs_diff": self.max_abs_diff,
+            "label_flips": self.label_flips,
+        }
+
+    def run(
+        self,
+        inputs: Sequence[Mapping[str, Any]],
+        sample: Mapping[str, Column],
+        splits: Sequence[Split],
+    ) -> Golden:
+        """Compare; returns golden rows, or raises ``NotCompilable`` with what is wrong."""
+        recipe = self.model.recipe
+        real = real_rows(sample, recipe.sources, self.seed)
+        moved = split_rows(real, recipe, splits, self.seed)
+        self.rows = [*real, *moved, *edge_rows(real, recipe, inputs, self.seed)]
+        expected = self._expected(len(real))
+        given = ask(self._compiled, self.rows, Invalid)
+        if given.places != expected.places:
+            row = min(set(given.places) ^ set(expected.places))
+            engine = "scikit-learn" if row in set(given.places) else "the compiled form"
+            raise NotCompilable(f"{engine} alone refuses a row like {self.rows[row]!r:.500}")
+        decided = self._compare(expected, given, len(real))
+        self._compare_alone(given)
+        return self._golden(expected, decided, len(real))
+
+    def _expected(self, real: int) -> Answers:
+        """What scikit-learn says; a number that is not finite counts as a refusal."""
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            first = ask(self._sklearn, self.rows[:real], ValueError)
+            if len(first.places) < real:
+                raise NotCompilable("scikit-learn refuses rows of the training data")
+            other = ask(self._sklearn, self.rows[real:], ValueError, real)
+        parts = [part.scores for part in (first, other) if part.scores is not None]
+        answers = Answers([*first.places, *other.places], joined(parts))
+        finite = np.ones(len(answers.places), dtype=bool)
+        for name, array in answers.only(answers.places).items():
+            if name in NUMBERS:
+                finite &= np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+        kept = [place for place, sound in zip(answers.places, finite, strict=True) if sound]
+        arrays = answers.only(kept)
+        return Answers(kept, Scores(joined(parts).task, joined(parts).classes, **arrays))
+
+    def _sklearn(self, rows: Sequence[RawRow]) -> Scores:
+        prepared = prepare(self.model.recipe, columns_of(rows))
+        return answer(self.pipeline, prepared, self.model.output)
+
+    def _compiled(self, rows: Sequence[RawRow]) -> Scores:
+        return self.model.score(columns_of(rows))
+
+    def _compare(self, expected: Answers, given: Answers, real: int) -> Array:
+        """Compare numbers, then choices; returns which rows are decided beyond doubt."""
+        wanted, told = expected.only(expected.places), given.only(given.places)
+        allowed = np.full(len(expected.places), TOLERANCE)
+        for name in NUMBERS:
+            if name in wanted:
+                allowed = self._compare_numbers(wanted[name], told[name], real, expected.places)
+        undecided = self._undecided(wanted, expected.places, allowed)
+        for name in CHOICES:
+            if name in wanted:
+                other = wanted[name] != told[name]
+                self.label_flips = int((other & ~undecided).sum())
+                if self.label_flips:
+                    row = expected.places[int(np.argmax(other & ~undecided))]
+                    raise NotCompilable(
+                        f"{self.label_flips} of {len(other)} {name} differ from scikit-learn's, "
+                        f"for example of {self.rows[row]!r:.500}"
+                    )
+        return ~undecided
+
+    def _compare_numbers(
+        self, wanted: Array, told: Array, real: int, places: Sequence[int]
+    ) -> Array:
+        """Compare one array of numbers; returns what each row is allowed to differ by."""
+        rows = len(wanted)
+        sizes = np.abs(wanted).reshape(rows, -1).max(axis=1)
+        usual = 1.0 + float(sizes[:real].max())
+        differences = np.abs(wanted - told).reshape(rows, -1).max(axis=1)
+        allowed: Array = TOLERANCE * (usual + sizes)
+        if not (differences <= allowed).all():
+            row = int(np.argmax(differences / allowed))
+            raise NotCompilable(
+                f"its numbers differ from scikit-learn's by up to {differences[row]:.3g}, "
+                f"for example of {self.rows[places[row]]!r:.500}"
+            )
+        self.max_abs_diff = float(differences[sizes <= 10 * usual].max())
+        return allowed
+
+    def _undecided(self, wanted: Mapping[str, Array], places: list[int], allowed: Array) -> Array:
+        """Where scikit-learn's margin is no more than rounding."""
+        if "probabilities" in wanted:
+            return _margin(wanted["probabilities"]) <= 2 * allowed
+        if "unusual" in wanted:
+            return np.abs(wanted["unusual"]) <= 2 * allowed
+        rows = [self.rows[place] for place in places]
+        scores = _scores(self.pipeline, data_frame(prepare(self.model.recipe, columns_of(rows))))
+        if scores is None:
+            return np.zeros(len(places), dtype=bool)
+        sizes = np.abs(scores).reshape(len(scores), -1).max(axis=1)
+        undecided: Array = _margin(scores) <= 2 * TOLERANCE * (1 + sizes)
+        return undecided
+
+    def _compare_alone(self, given: Answers) -> None:
+        """Ask about some rows one by one, and about all with the columns in another order."""
+        draw = random.Random(self.seed)  # noqa: S311
+        usual = given.only(given.places)
+        for position in draw.sample(range(len(given.places)), min(SINGLES, len(given.places))):
+            row = self.rows[given.places[position]]
+            alone = self.model.score(columns_of([row])).arrays()
+            if not _same(alone, {n: a[position : position + 1] for n, a in usual.items()}):
+                raise NotCompilable(f"it answers otherwise about one row alone: {row!r:.500}")
+        columns = columns_of([self.rows[place] for place in given.places])
+        turned = {name: columns[name] for name in reversed(columns)}
+        if not _same(self.model.score(turned).arrays(), usual):
+            raise NotCompilable("it answers otherwise if the columns come in another order")
+
+    def _golden(self, expected: Answers, decided: Array, real: int) -> Golden:
+        """Rows of both sorts, of usual size and beyond doubt, with scikit-learn's answers."""
+        sound = [p for p, clear in zip(expected.places, decided, strict=True) if clear]
+        sound = sound or expected.places[:real]
+        draw = random.Random(self.seed)  # noqa: S311
+        ordinary = [place for place in sound if place < real]
+        edges = [place for place in sound if place >= real]
+        chosen = [
+            *draw.sample(ordinary, min(GOLDEN_ROWS // 2, len(ordinary))),
+            *draw.sample(edges, min(GOLDEN_ROWS // 2, len(edges))),
+        ]
+        answers = expected.only(chosen)
+        sizes = [float(np.abs(answers[name]).max()) for name in NUMBERS if name in answers]
+        tolerance = 2 * TOLERANCE * (1.0 + max(sizes, default=0.0))
+        return Golden(columns_of([self.rows[place] for place in chosen]), answers, tolerance)
+
+
+def _scores(pipeline: Any, frame: pd.DataFrame) -> Array | None:
+    """The scores of which a pipeline without probabilities chooses the greatest, if it has any."""
+    for method, sign in (("decision_function", 1.0), ("transform", -1.0)):
+        if hasattr(pipeline, method):
+            return sign * np.asarray(getattr(pipeline, method)(frame), dtype=np.float64)
+    estimate = getattr(pipeline[-1], "_estimate_weighted_log_prob", None)
+    if estimate is not None:
+        likelihoods: Array = estimate(pipeline[:-1].transform(frame))
+        return likelihoods
+    if not hasattr(pipeline[-1], "cluster_centers_"):
+        return None
+    centers = pipeline[-1].cluster_centers_
+    distances: Array = euclidean_distances(pipeline[:-1].transform(frame), centers)
+    return -distances
+
+
+def _margin(scores: Array) -> Array:
+    """How far the greatest number of each row is ahead of the next; of a single one, its size."""
+    if scores.ndim == 1:
+        return np.abs(scores)
+    if scores.shape[1] < 2:
+        return np.full(len(scores), np.inf)
+    ordered = np.sort(scores, axis=1)
+    ahead: Array = ordered[:, -1] - ordered[:, -2]
+    return ahead
+
+
+def _same(one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
+    """Whether two answers to the same rows agree, but for rounding."""
+    sizes = [np.abs(other[name]).max(initial=0.0) for name in NUMBERS if name in other]
+    tolerance = TOLERANCE * (1.0 + float(max(sizes, default=0.0)))
+    return all(agree(one[name], other[name], tolerance) for name in other)

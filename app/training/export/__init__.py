@@ -1,0 +1,1 @@
+"""The compiled form as an ONNX graph, for other runtimes."""

@@ -1,0 +1,1 @@
+"""From a dataset version and a request to a fitted, judged and saved model."""
