@@ -16,7 +16,6 @@ from app.kernel.http.fields import (
     Tags,
     UtcTime,
 )
-from app.kernel.http.multipart import MOST_TEXT
 from app.kernel.http.spec import CONTENT_DIGEST, IDEMPOTENCY_KEY
 from app.kernel.work.views import Progress
 
@@ -138,8 +137,9 @@ class UploadHeaders(Input):
     )
     columns = fields.String(
         data_key="X-Columns",
-        # As in a form; a header that is longer by far is refused by the server, without a word.
-        validate=Length(max=MOST_TEXT),
+        # Longer ones go into a form. All headers together may have 400 kB: beyond that the server
+        # refuses them itself, without a word of why.
+        validate=Length(max=200_000),
         metadata=_described(
             'How columns are to be read, as JSON: `{"zip": {"type": "string"}}`; '
             "each may have `type`, `null_values` and `format`."
