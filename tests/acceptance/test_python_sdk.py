@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.main_job import PENGUINS, MainJob, operations_of
+from tests.acceptance.main_job import MAIN_JOB, PENGUINS, operations_of
 from tests.acceptance.tools import printed
 from tests.server import Server
 
@@ -105,5 +105,10 @@ def test_the_client_and_its_use_pass_the_strict_type_checker(generated, checker)
     assert [line for line in found if not line.startswith(f"{PACKAGE}/client.py:")] == []
 
 
-class TestMainJob(MainJob):
-    """Done by the script."""
+def test_the_main_job_is_done(server, done):
+    with server.client() as client:
+        stored = client.get(f"/predictions/{done['stored']}").json()
+
+    assert {name: done[name] for name in MAIN_JOB} == MAIN_JOB
+    assert done["accuracy"] > 0.9
+    assert stored["inputs"][0]["sex"] is None

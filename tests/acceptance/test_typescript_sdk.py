@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.main_job import PENGUINS, MainJob, operations_of
+from tests.acceptance.main_job import MAIN_JOB, PENGUINS, operations_of
 from tests.acceptance.tools import printed, program
 from tests.server import Server
 
@@ -65,9 +65,10 @@ def test_the_client_is_made_of_all_of_the_spec_without_a_warning(server, generat
     assert set(functions) == set(operations_of(server))
 
 
-def test_the_client_and_its_use_pass_the_strict_compiler(compiled):
-    assert (compiled / "built" / "main_job.js").is_file()
+def test_the_main_job_passes_the_strict_compiler_and_is_done(server, done):
+    with server.client() as client:
+        stored = client.get(f"/predictions/{done['stored']}").json()
 
-
-class TestMainJob(MainJob):
-    """Done by the compiled script."""
+    assert {name: done[name] for name in MAIN_JOB} == MAIN_JOB
+    assert done["accuracy"] > 0.9
+    assert stored["inputs"][0]["sex"] is None
