@@ -16,8 +16,7 @@ from app.kernel.work.views import (
     WaitQuery,
     WorkEventList,
     events_answer,
-    known_etag,
-    waiting_places,
+    watched,
 )
 from app.predictions import schemas
 from app.predictions.batches import BATCHES, BatchPredictions
@@ -73,11 +72,7 @@ class BatchPrediction(MethodView):
 
         With `wait`, as soon as it changes; at once if it has ended.
         """
-        if not arguments["wait"]:
-            return _batches().get(current_call(), batch)
-        seconds = arguments["wait"]
-        with waiting_places().hold():
-            return _batches().wait(current_call(), batch, seconds=seconds, known=known_etag())
+        return watched(_batches(), batch, arguments["wait"])
 
     @secured("predictions:write")
     @blp.arguments(schemas.BatchPredictionUpdate, example={"tags": {"purpose": "demo"}})

@@ -1,28 +1,21 @@
 """Batch predictions as clients see them: asked for, listed, watched, cancelled, deleted, read."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement
 
 from app.kernel.artifacts.store import ArtifactStore
 from app.kernel.auth import Call
-from app.kernel.changes import Change, Changes
 from app.kernel.errors import Conflict, FieldError, Invalid, NotFound, ServiceError
-from app.kernel.http.pagination import Listing, Page
+from app.kernel.http.pagination import Listing
 from app.kernel.http.sendable import Sendable
 from app.kernel.jobs.queue import JobQueue
 from app.kernel.signing import KeyRing
 from app.kernel.sql import Database, new_id
-from app.kernel.work.lifecycle import (
-    ENDED,
-    SUCCEEDED,
-    WorkDesk,
-    WorkEvent,
-    events_of,
-    forget_events,
-)
+from app.kernel.work.desk import WorkDesk, WorkKind
+from app.kernel.work.lifecycle import SUCCEEDED
 from app.predictions.contents import BatchContents
 from app.predictions.directory import Directory, Reference
 from app.predictions.ports import Datasets, HeldDataset
@@ -44,9 +37,10 @@ BATCHES = Listing(
     order=("created_at",),
     identity=BatchPrediction.id,
 )
+KIND = WorkKind("predictions", "batch", JOB, "batch prediction", BatchPrediction, BATCHES)
 
 
-class BatchPredictions:
+class BatchPredictions(WorkDesk[BatchPrediction]):
     """What a client can do with batch predictions."""
 
     def __init__(
@@ -58,10 +52,7 @@ class BatchPredictions:
         datasets: Datasets,
         store: ArtifactStore,
     ) -> None:
-        self._database = database
-        self._changes = Changes(database, "predictions")
-        self._ring = ring
-        self._desk: WorkDesk[BatchPrediction] = WorkDesk(jobs, noun="batch", job=JOB)
+        super().__init__(KIND, database, ring, jobs)
         self._directory = directory
         self._datasets = datasets
         self.contents = BatchContents(self._changes, store)
@@ -85,8 +76,7 @@ class BatchPredictions:
             batch.dataset, batch.dataset_version = held.dataset, held.version
             batch.dataset_storage = dict(held.storage)
             with self._changes.begin(call) as change:
-                told = {"model": batch.model, "version": batch.version, "dataset": batch.dataset}
-                self._desk.enqueue(change, batch, told)
+                self._enqueue(change, batch)
                 change.answer(batch)
         return batch
 
@@ -108,63 +98,11 @@ class BatchPredictions:
             raise
         self._datasets.release(call, held, holder=holder)
 
-    def list(self, call: Call, arguments: Mapping[str, Any]) -> Page[BatchPrediction]:
-        """The project's batches."""
-        query = select(BatchPrediction).where(BatchPrediction.project == call.project)
-        with self._database.read() as session:
-            return BATCHES.page(session, query, arguments, self._ring, call.project)
-
-    def get(self, call: Call, batch_id: str) -> BatchPrediction:
-        """One batch; raises NotFound."""
-        with self._database.read() as session:
-            batch = session.scalar(
-                select(BatchPrediction).where(
-                    BatchPrediction.project == call.project, BatchPrediction.id == batch_id
-                )
-            )
-        if batch is None:
-            raise NotFound(f"There is no batch prediction {batch_id}")
-        return batch
-
-    def wait(
-        self, call: Call, batch_id: str, *, seconds: float, known: Callable[[str], bool] | None
-    ) -> BatchPrediction:
-        """The batch once it has ended or changed, or after a time; see ``WorkDesk.wait``."""
-        return self._desk.wait(lambda: self.get(call, batch_id), seconds=seconds, known=known)
-
-    def update(self, call: Call, batch_id: str, tags: Mapping[str, str]) -> BatchPrediction:
-        """Replace the tags."""
-        with self._changes.begin(call) as change:
-            batch = self._locked(change, batch_id)
-            change.guard(batch)
-            batch.tags = dict(tags)
-            change.record("batch.updated", batch.subject, {"tags": batch.tags})
-        return batch
-
-    def cancel(self, call: Call, batch_id: str) -> BatchPrediction:
-        """Stop a batch; Conflict once it has ended."""
-        with self._changes.begin(call) as change:
-            batch = self._locked(change, batch_id)
-            change.guard(batch)
-            self._desk.cancel(change, batch)
-            change.answer(batch)
-        return batch
-
-    def delete(self, call: Call, batch_id: str) -> None:
+    def delete(self, call: Call, work_id: str) -> BatchPrediction:
         """Forget an ended batch, then its contents; Conflict while it lives."""
-        with self._changes.begin(call) as change:
-            batch = self._locked(change, batch_id)
-            change.guard(batch)
-            if not batch.ended:
-                raise Conflict("Cancel the batch prediction before deleting it")
-            forget_events(change.session, batch)
-            change.record("batch.deleted", batch.subject, {"model": batch.model})
-            change.session.delete(batch)
+        batch = super().delete(call, work_id)
         self.contents.clear(batch)
-
-    def events(self, batch_id: str, after: int) -> Sequence[WorkEvent]:
-        """What happened to a batch since an event's number."""
-        return events_of(self._database, batch_id, after)
+        return batch
 
     def content(self, call: Call, batch_id: str, format_: str) -> Sendable:
         """A succeeded batch's result; raises Conflict before that, ArtifactCorrupt."""
@@ -173,37 +111,20 @@ class BatchPredictions:
             raise Conflict(f"The batch prediction is {batch.state}: there is no content")
         return self.contents.download(call, batch, format_)
 
-    def _locked(self, change: Change, batch_id: str) -> BatchPrediction:
-        batch = change.session.scalar(
-            select(BatchPrediction)
-            .where(BatchPrediction.project == change.call.project, BatchPrediction.id == batch_id)
-            .with_for_update()
-        )
-        if batch is None:
-            raise NotFound(f"There is no batch prediction {batch_id}")
-        return batch
-
     def references(
         self, call: Call, *, dataset: str | None, version: int | None, model: str | None
     ) -> Sequence[Mapping[str, Any]]:
         """The batches not ended that need a dataset or a model, of one version or of any."""
-        query = select(BatchPrediction).where(
-            BatchPrediction.project == call.project, BatchPrediction.stored_state.not_in(ENDED)
-        )
+        which: list[ColumnElement[bool]] = []
         if dataset is not None:
-            query = query.where(BatchPrediction.dataset == dataset)
+            which.append(BatchPrediction.dataset == dataset)
             if version is not None:
-                query = query.where(BatchPrediction.dataset_version == version)
+                which.append(BatchPrediction.dataset_version == version)
         if model is not None:
-            query = query.where(BatchPrediction.model == model)
+            which.append(BatchPrediction.model == model)
             if version is not None:
-                query = query.where(BatchPrediction.version == version)
-        with self._database.read() as session:
-            batches = list(session.scalars(query.limit(100)))
-        return [
-            {"subject": batch.subject, "state": batch.state, "reason": "the batch has not ended"}
-            for batch in batches
-        ]
+                which.append(BatchPrediction.version == version)
+        return self._unended(call, *which)
 
 
 def _check_columns(

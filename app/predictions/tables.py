@@ -74,7 +74,6 @@ class BatchPrediction(WorkRow, PredictionsBase):
     dataset: Mapped[str] = mapped_column(String(63))
     dataset_version: Mapped[int] = mapped_column(Integer)
     dataset_storage: Mapped[dict[str, Any]] = mapped_column(JSON)
-    tags: Mapped[dict[str, str]] = mapped_column(JSON)
 
     rows: Mapped[int | None] = mapped_column(Integer)
     engine: Mapped[str | None] = mapped_column(String(16))
@@ -84,6 +83,11 @@ class BatchPrediction(WorkRow, PredictionsBase):
     def subject(self) -> str:
         """The path below the API's prefix."""
         return f"batch-predictions/{self.id}"
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What its events tell of it."""
+        return {"model": self.model, "version": self.version, "dataset": self.dataset}
 
 
 class KnownModel(PredictionsBase):

@@ -16,8 +16,7 @@ from app.kernel.work.views import (
     WaitQuery,
     WorkEventList,
     events_answer,
-    known_etag,
-    waiting_places,
+    watched,
 )
 from app.training import schemas
 from app.training.service import RUNS, TrainingRuns
@@ -107,11 +106,7 @@ class TrainingRunItem(MethodView):
 
         With `wait`, as soon as it changes; at once if it has ended.
         """
-        if not arguments["wait"]:
-            return _runs().get(current_call(), run)
-        seconds = arguments["wait"]
-        with waiting_places().hold():
-            return _runs().wait(current_call(), run, seconds=seconds, known=known_etag())
+        return watched(_runs(), run, arguments["wait"])
 
     @secured("runs:write")
     @blp.doc(operationId="updateTrainingRun")

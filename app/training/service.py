@@ -1,20 +1,21 @@
 """Runs as clients see them: asked for, listed, watched, cancelled, deleted."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, select
+from sqlalchemy.orm import Session
 
 from app.kernel.auth import Call
-from app.kernel.changes import Change, Changes
-from app.kernel.errors import Conflict, Invalid, NotFound, ServiceError, TooManyRequests
-from app.kernel.http.pagination import Listing, Page
+from app.kernel.changes import Change
+from app.kernel.errors import Invalid, NotFound, ServiceError, TooManyRequests
+from app.kernel.http.pagination import Listing
 from app.kernel.jobs.queue import JobQueue
 from app.kernel.signing import KeyRing
 from app.kernel.sql import Database, new_id
-from app.kernel.work.lifecycle import ENDED, WorkDesk, WorkEvent, events_of, forget_events
+from app.kernel.work.desk import WorkDesk, WorkKind
 from app.training.catalog.entries import NormalisedSpec
 from app.training.catalog.lookup import Catalog
 from app.training.fit.spec import ColumnInfo, FitSpec, Validation
@@ -38,6 +39,7 @@ RUNS = Listing(
     order=("created_at", "priority", "model"),
     identity=TrainingRun.id,
 )
+KIND = WorkKind("training", "run", JOB, "training run", TrainingRun, RUNS)
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Plan:
         }
 
 
-class TrainingRuns:
+class TrainingRuns(WorkDesk[TrainingRun]):
     """What a client can do with runs."""
 
     def __init__(
@@ -89,11 +91,7 @@ class TrainingRuns:
         datasets: Datasets,
         bounds: RunBounds,
     ) -> None:
-        self._database = database
-        self._changes = Changes(database, "training")
-        self._ring = ring
-        self._jobs = jobs
-        self._desk: WorkDesk[TrainingRun] = WorkDesk(jobs, noun="run", job=JOB)
+        super().__init__(KIND, database, ring, jobs)
         self._datasets = datasets
         self._bounds = bounds
         self.catalog = Catalog.load()
@@ -175,7 +173,7 @@ class TrainingRuns:
             run = _run_of(run_id, call, plan)
             with self._changes.begin(call) as change:
                 self._refuse_flood(change)
-                self._desk.enqueue(change, run, {"model": run.model}, plan.priority)
+                self._enqueue(change, run, plan.priority)
                 change.answer(run)
         return run
 
@@ -188,73 +186,8 @@ class TrainingRuns:
                 extra={"limit": self._bounds.max_queued},
             )
 
-    def list(self, call: Call, arguments: Mapping[str, Any]) -> Page[TrainingRun]:
-        """The project's runs."""
-        query = select(TrainingRun).where(TrainingRun.project == call.project)
-        with self._database.read() as session:
-            return RUNS.page(session, query, arguments, self._ring, call.project)
-
-    def get(self, call: Call, run_id: str) -> TrainingRun:
-        """One run; raises NotFound."""
-        with self._database.read() as session:
-            run = session.scalar(
-                select(TrainingRun).where(
-                    TrainingRun.project == call.project, TrainingRun.id == run_id
-                )
-            )
-        if run is None:
-            raise NotFound(f"There is no training run {run_id}")
-        return run
-
-    def wait(
-        self, call: Call, run_id: str, *, seconds: float, known: Callable[[str], bool] | None
-    ) -> TrainingRun:
-        """The run once it has ended or changed, or after a time; see ``WorkDesk.wait``."""
-        return self._desk.wait(lambda: self.get(call, run_id), seconds=seconds, known=known)
-
-    def update(self, call: Call, run_id: str, tags: Mapping[str, str]) -> TrainingRun:
-        """Replace the tags."""
-        with self._changes.begin(call) as change:
-            run = self._locked(change, run_id)
-            change.guard(run)
-            run.tags = dict(tags)
-            change.record("run.updated", run.subject, {"tags": run.tags})
-        return run
-
-    def cancel(self, call: Call, run_id: str) -> TrainingRun:
-        """Stop a run: at once when it is queued, else its worker is told; Conflict once ended."""
-        with self._changes.begin(call) as change:
-            run = self._locked(change, run_id)
-            change.guard(run)
-            self._desk.cancel(change, run)
-            change.answer(run)
-        return run
-
-    def delete(self, call: Call, run_id: str) -> None:
-        """Forget an ended run with its events and log; Conflict while it lives."""
-        with self._changes.begin(call) as change:
-            run = self._locked(change, run_id)
-            change.guard(run)
-            if not run.ended:
-                raise Conflict("Cancel the run before deleting it")
-            forget_events(change.session, run)
-            change.session.execute(delete(RunLog).where(RunLog.run_id == run.id))
-            change.record("run.deleted", run.subject, {"model": run.model})
-            change.session.delete(run)
-
-    def _locked(self, change: Change, run_id: str) -> TrainingRun:
-        run = change.session.scalar(
-            select(TrainingRun)
-            .where(TrainingRun.project == change.call.project, TrainingRun.id == run_id)
-            .with_for_update()
-        )
-        if run is None:
-            raise NotFound(f"There is no training run {run_id}")
-        return run
-
-    def events(self, run_id: str, after: int) -> Sequence[WorkEvent]:
-        """What happened to a run since an event's number."""
-        return events_of(self._database, run_id, after)
+    def _forget(self, session: Session, row: TrainingRun) -> None:
+        session.execute(delete(RunLog).where(RunLog.run_id == row.id))
 
     def log(self, call: Call, run_id: str) -> str:
         """What the run's process has printed so far; raises NotFound."""
@@ -267,21 +200,14 @@ class TrainingRuns:
         self, call: Call, *, dataset: str | None, version: int | None, model: str | None
     ) -> Sequence[Mapping[str, Any]]:
         """The runs not ended that need a dataset (version) or are to make a model's version."""
-        query = select(TrainingRun).where(
-            TrainingRun.project == call.project, TrainingRun.stored_state.not_in(ENDED)
-        )
+        which: list[ColumnElement[bool]] = []
         if dataset is not None:
-            query = query.where(TrainingRun.dataset == dataset)
+            which.append(TrainingRun.dataset == dataset)
             if version is not None:
-                query = query.where(TrainingRun.dataset_version == version)
+                which.append(TrainingRun.dataset_version == version)
         if model is not None:
-            query = query.where(TrainingRun.model == model)
-        with self._database.read() as session:
-            runs = list(session.scalars(query.limit(100)))
-        return [
-            {"subject": run.subject, "state": run.state, "reason": "the run has not ended"}
-            for run in runs
-        ]
+            which.append(TrainingRun.model == model)
+        return self._unended(call, *which)
 
 
 def _run_of(run_id: str, call: Call, plan: Plan) -> TrainingRun:

@@ -34,7 +34,6 @@ class TrainingRun(WorkRow, TrainingBase):
     estimator_name: Mapped[str] = mapped_column(String(63))
     priority: Mapped[int] = mapped_column(Integer)
     limits: Mapped[dict[str, Any]] = mapped_column(JSON)
-    tags: Mapped[dict[str, str]] = mapped_column(JSON)
 
     report: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     model_version: Mapped[int | None] = mapped_column(Integer)
@@ -43,6 +42,11 @@ class TrainingRun(WorkRow, TrainingBase):
     def subject(self) -> str:
         """The path below the API's prefix."""
         return f"training-runs/{self.id}"
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What its events tell of it."""
+        return {"model": self.model}
 
     @property
     def task(self) -> Any:

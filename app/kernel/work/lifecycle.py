@@ -1,14 +1,13 @@
 """Long work as a resource: ``queued -> running -> succeeded | failed | cancelled``.
 
-A service's row mixes ``WorkRow`` in; clients cancel and wait through ``WorkDesk``, workers move it
-on through ``Lifecycle``. Each write of a worker names its attempt: one that was given up (its lease
-ran out, another one has taken the work) changes nothing and learns it by ``Superseded``. While a
+A service's row mixes ``WorkRow`` in; clients ask for it at a ``desk``, workers move it on through
+``Lifecycle``. Each write of a worker names its attempt: one that was given up (its lease ran out,
+another one has taken the work) changes nothing and learns it by ``Superseded``. While a
 cancel is under way the state reads ``cancelling``; a lost worker brings the work back to
 ``queued``. Progress stands outside the row version, hence outside the ETag.
 """
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -18,20 +17,18 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.kernel.auth import Call
 from app.kernel.changes import Change, Changes, ResourceRow
-from app.kernel.errors import Conflict
-from app.kernel.jobs.queue import JobQueue
 from app.kernel.sql import Database, KernelBase, UtcDateTime, utc_now
 
 QUEUED, RUNNING = "queued", "running"
 SUCCEEDED, FAILED, CANCELLED = "succeeded", "failed", "cancelled"
 ENDED = (SUCCEEDED, FAILED, CANCELLED)
 STATES = (QUEUED, RUNNING, "cancelling", *ENDED)
-_POLL_SECONDS = 0.1
 
 
 class WorkRow(ResourceRow):
     """Mixin for a table whose rows are long work."""
 
+    tags: Mapped[dict[str, str]] = mapped_column(JSON)
     stored_state: Mapped[str] = mapped_column(String(16), default=QUEUED, index=True)
     attempt: Mapped[int] = mapped_column(Integer, default=0)
     cancel_requested: Mapped[bool] = mapped_column(Boolean, default=False)
@@ -48,6 +45,11 @@ class WorkRow(ResourceRow):
         if self.stored_state == RUNNING and self.cancel_requested:
             return "cancelling"
         return self.stored_state
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the events of its beginning and its deletion tell of it."""
+        return {}
 
     @property
     def ended(self) -> bool:
@@ -107,56 +109,6 @@ def states_of(database: Database, table: type[WorkRow]) -> dict[str, int]:
     query = select(table.stored_state, func.count()).group_by(table.stored_state)
     with database.read() as session:
         return {row[0]: row[1] for row in session.execute(query)}
-
-
-class WorkDesk(Generic[Row]):
-    """What clients do with the work of one kind: ``noun`` names its events, ``job`` its jobs."""
-
-    def __init__(self, jobs: JobQueue, *, noun: str, job: str) -> None:
-        self._jobs = jobs
-        self._noun = noun
-        self._job = job
-
-    def enqueue(self, change: Change, row: Row, data: Mapping[str, Any], priority: int = 5) -> None:
-        """Accept new work: its row, its job and its first event in one transaction."""
-        change.session.add(row)
-        change.session.flush()
-        note(change.session, row, QUEUED, {})
-        self._jobs.enqueue(
-            change.session, self._job, row.id, project=row.project, priority=priority
-        )
-        change.record(f"{self._noun}.queued", row.subject, data)
-
-    def cancel(self, change: Change, row: Row) -> None:
-        """Stop it: at once while it is queued, else its worker is told; Conflict once ended."""
-        if row.ended:
-            raise Conflict(f"It has {row.stored_state} already")
-        if row.stored_state == QUEUED:
-            self._jobs.cancel_queued(change.session, self._job, row.id)
-            row.stored_state = CANCELLED
-            row.finished_at = utc_now()
-            note(change.session, row, CANCELLED, {})
-            change.record(f"{self._noun}.cancelled", row.subject)
-        elif not row.cancel_requested:
-            row.cancel_requested = True
-            note(change.session, row, "cancelling", {})
-            change.record(f"{self._noun}.cancelling", row.subject)
-
-    def wait(
-        self, get: Callable[[], Row], *, seconds: float, known: Callable[[str], bool] | None
-    ) -> Row:
-        """The row once it has ended or changed, or after a time.
-
-        ``known`` tells whether the caller has seen an ETag; without it, what counts is a change
-        from now on.
-        """
-        until = time.monotonic() + seconds
-        row = get()
-        seen = row.etag if known is None or known(row.etag) else ""
-        while not row.ended and row.etag == seen and time.monotonic() < until:
-            time.sleep(_POLL_SECONDS)
-            row = get()
-        return row
 
 
 class Lifecycle(Generic[Row]):

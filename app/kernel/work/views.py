@@ -11,9 +11,11 @@ from marshmallow import fields
 from marshmallow.validate import OneOf, Range
 
 from app.kernel.errors import Invalid, NotFound
+from app.kernel.http.api import current_call
 from app.kernel.http.fields import Input, Output, QueryInteger, Resource, UtcTime
 from app.kernel.slots import Slots
-from app.kernel.work.lifecycle import STATES
+from app.kernel.work.desk import WorkDesk
+from app.kernel.work.lifecycle import STATES, Row
 
 _STREAM_SECONDS = 55.0
 _POLL_SECONDS = 0.25
@@ -137,6 +139,15 @@ EVENTS_DOC: dict[str, Any] = {
 def waiting_places() -> Slots:
     """Places for those who wait."""
     return cast("Slots", current_app.extensions["stream_slots"])
+
+
+def watched(desk: WorkDesk[Row], work_id: str, seconds: float) -> Row:
+    """The work as it is, or with ``seconds`` as soon as it changes."""
+    call = current_call()
+    if not seconds:
+        return desk.get(call, work_id)
+    with waiting_places().hold():
+        return desk.wait(call, work_id, seconds=seconds, known=known_etag())
 
 
 def known_etag() -> Callable[[str], bool] | None:
