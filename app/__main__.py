@@ -5,7 +5,7 @@ none of them.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import click
 
 from app import supervisor
 from app.config import Settings, SettingsError
+from app.kernel.backup_file import BackupError
 from app.kernel.errors import ServiceError
 from app.kernel.logs import configure_logs
 
@@ -34,7 +35,7 @@ class Commands(click.Group):
         """Run the command that was named."""
         try:
             return super().invoke(context)
-        except SettingsError as error:
+        except (SettingsError, BackupError) as error:
             raise click.ClickException(str(error)) from error
         except ServiceError as error:
             raise click.ClickException(error.detail) from error
@@ -140,6 +141,44 @@ def doctor(repair: bool, **given: Any) -> None:
             f"{'ok  ' if finding.well else 'BAD '} {_harmless(finding.text)}", fg=finding.colour
         )
     sys.exit(0 if well else 1)
+
+
+_BACKUP_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@main.command()
+@_home_option
+@click.option("--without-postgres", is_flag=True, help="Leave Postgres databases to pg_dump.")
+@click.argument("file", type=_BACKUP_FILE)
+def backup(file: Path, without_postgres: bool, **given: Any) -> None:
+    """Write databases, artifacts and secret to FILE; the server may go on."""
+    from app.backup import back_up
+
+    settings = Settings.from_environment(**given)
+    configure_logs("error", as_json=False, role="backup")
+    made = back_up(settings, file, without_postgres=without_postgres)
+    click.echo(f"{file}: {made.databases} databases, {len(made.artifacts)} artifacts")
+    _warn_of_missing(made.missing)
+
+
+@main.command()
+@_home_option
+@click.argument("file", type=_BACKUP_FILE)
+def restore(file: Path, **given: Any) -> None:
+    """Put a backup into an empty home, whole or not at all."""
+    from app.restore import restore as put_in_place
+
+    settings = Settings.from_environment(**given)
+    configure_logs("error", as_json=False, role="restore")
+    done = put_in_place(settings, file)
+    counts = done.counts
+    click.echo(f"{settings.home}: {counts['databases']} databases, {counts['artifacts']} artifacts")
+    _warn_of_missing(done.missing)
+
+
+def _warn_of_missing(missing: Mapping[str, str]) -> None:
+    for key, reason in missing.items():
+        click.secho(_harmless(f"not in the backup: {key}: {reason}"), fg="yellow", err=True)
 
 
 @main.group()

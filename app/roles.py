@@ -34,7 +34,7 @@ from app.models.workers import ImportHandler
 from app.predictions.batches import JOB as BATCH_JOB
 from app.predictions.workers import PRELOAD as BATCH_PRELOAD
 from app.predictions.workers import BatchHost, BatchWorker
-from app.supervisor import PARENT_VARIABLE
+from app.supervisor import PARENT_VARIABLE, refuse_unfinished_restore
 from app.training.peers import ModelsPeer as TrainingModelsPeer
 from app.training.service import JOB as TRAINING_JOB
 from app.training.workers import PRELOAD as TRAINING_PRELOAD
@@ -69,6 +69,7 @@ def run_migrations(settings: Settings) -> None:
 
     Raises SettingsError for what no role could start with.
     """
+    refuse_unfinished_restore(settings)
     wiring = Wiring(settings)
     _ = wiring.ring, wiring.store
     for service in settings.services:

@@ -26,6 +26,8 @@ from app.config import Settings, SettingsError
 
 STOP_SECONDS = 20.0
 PARENT_VARIABLE = "MODELYARD_PARENT"
+RESTORING = "restoring"
+"""In ``instance/`` as long as a backup is being put there."""
 _LOOK_SECONDS = 0.1
 _FIRST_PAUSE, _LONGEST_PAUSE, _CALM_SECONDS = 0.2, 10.0, 30.0
 log = structlog.get_logger("supervisor")
@@ -158,6 +160,14 @@ def one_per_home(settings: Settings) -> Iterator[None]:
         except BlockingIOError as error:
             raise SettingsError(f"Another server runs in {settings.home} already") from error
         yield
+
+
+def refuse_unfinished_restore(settings: Settings) -> None:
+    """Raise SettingsError where a restore was interrupted: half of a home is none."""
+    if (settings.instance / RESTORING).exists():
+        raise SettingsError(
+            f"A restore into {settings.home} was not finished: run `modelyard restore` again"
+        )
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from sqlalchemy import delete, or_, select
 
 from app.datasets.tables import Hold, Version
 from app.kernel.artifacts.store import ArtifactStore
+from app.kernel.artifacts.stored import Stored
 from app.kernel.sql import Database, utc_now
 from app.kernel.work_folders import sweep_work
 
@@ -60,6 +61,19 @@ class Leftovers:
         with self._database.write() as session:
             gone = session.scalars(delete(Hold).where(Hold.until < utc_now()).returning(Hold.id))
             return len(gone.all())
+
+
+def stored_in(database: Database) -> Iterator[Stored]:
+    """All that the versions of a database name in the store."""
+    things = (
+        (Version.storage_key, Version.storage_digest, Version.bytes),
+        (Version.rejects_key, Version.rejects_digest, Version.rejects_bytes),
+        (Version.upload_key, Version.source_digest, Version.source_bytes),
+    )
+    for columns in things:
+        with database.read() as session:
+            rows = session.execute(select(*columns).where(columns[0].is_not(None)))
+            yield from (Stored(key, digest or "", size or 0) for key, digest, size in rows if key)
 
 
 def _batches(keys: Iterable[str]) -> Iterator[list[str]]:

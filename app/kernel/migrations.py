@@ -45,12 +45,22 @@ def upgrade(database: Database, history: str) -> None:
 
 def is_current(database: Database, history: str) -> bool:
     """Whether nothing of a history is missing."""
-    config = configuration(history)
-    head = ScriptDirectory.from_config(config).get_current_head()
+    head = ScriptDirectory.from_config(configuration(history)).get_current_head()
+    return revision_of(database, history) == head
+
+
+def revision_of(database: Database, history: str) -> str | None:
+    """How far a database has come in a history; None: it has not begun."""
     with database.read() as session:
-        options = {"version_table": config.attributes["version_table"]}
+        options = {"version_table": configuration(history).attributes["version_table"]}
         context = MigrationContext.configure(session.connection(), opts=options)
-        return context.get_current_revision() == head
+        return context.get_current_revision()
+
+
+def is_known(history: str, revision: str) -> bool:
+    """Whether this code has a revision: a database beyond it was written by a newer version."""
+    scripts = ScriptDirectory.from_config(configuration(history)).walk_revisions()
+    return any(script.revision == revision for script in scripts)
 
 
 def draft(database: Database, history: str, metadata: MetaData, message: str) -> None:

@@ -18,13 +18,13 @@ from sqlalchemy.exc import IntegrityError
 
 from app.kernel.artifacts.mac import SecretRetired
 from app.kernel.artifacts.store import ArtifactStore
-from app.kernel.artifacts.stored import ArtifactCorrupt, Listed
+from app.kernel.artifacts.stored import ArtifactCorrupt, Listed, Stored
 from app.kernel.auth import Call
 from app.kernel.changes import Changes
 from app.kernel.errors import NotFound, ServiceError
 from app.kernel.findings import Finding
 from app.kernel.signing import KeyRing
-from app.kernel.sql import new_id, utc_now
+from app.kernel.sql import Database, new_id, utc_now
 from app.models.artifacts import Artifacts, is_signed_anew, sign
 from app.models.tables import CORRUPT, READY, Artifact, Version
 
@@ -198,3 +198,11 @@ class Collector:
                     .where(Artifact.id == artifact.id, Artifact.mac == before[artifact.id])
                     .values(mac=artifact.mac)
                 )
+
+
+def stored_in(database: Database) -> Iterator[Stored]:
+    """All that the versions of a database name in the store."""
+    columns = (Artifact.key, Artifact.digest, Artifact.bytes)
+    with database.read() as session:
+        rows = session.execute(select(*columns).where(Artifact.version_id.is_not(None)))
+        yield from (Stored(*row) for row in rows)

@@ -18,7 +18,7 @@ from app.kernel.changes import Changes
 from app.kernel.errors import ServiceError
 from app.kernel.findings import Finding
 from app.kernel.http.sendable import Sendable, sendable
-from app.kernel.sql import new_id, utc_now
+from app.kernel.sql import Database, new_id, utc_now
 from app.kernel.work.lifecycle import SUCCEEDED
 from app.predictions.tables import BatchPrediction
 
@@ -148,6 +148,13 @@ class BatchContents:
             )
             event = "batch.restored" if fault is None else "batch.corrupt"
             change.record(event, row.subject, {"model": row.model})
+
+
+def stored_in(database: Database) -> Iterator[Stored]:
+    """All that the batches of a database name in the store."""
+    with database.read() as session:
+        for batch in session.scalars(select(BatchPrediction)):
+            yield from _stored(batch).values()
 
 
 def _stored(batch: BatchPrediction) -> dict[str, Stored]:
