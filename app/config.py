@@ -42,6 +42,12 @@ def _duration(text: str) -> float:
     return float(text)
 
 
+def _rate(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
+        raise ValueError("say a number from 0 on")
+    return float(text)
+
+
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not names:
@@ -217,6 +223,20 @@ SETTINGS: tuple[Setting, ...] = (
         _count(),
     ),
     Setting(
+        "quota_rate",
+        "MODELYARD_QUOTA_RATE",
+        "0",
+        "Requests a second of a key, counted by each API process; more: 429. 0: no limit.",
+        _rate,
+    ),
+    Setting(
+        "quota_burst",
+        "MODELYARD_QUOTA_BURST",
+        "100",
+        "Requests that a key that was silent may send at once, where there is a rate.",
+        _count(most=10**6),
+    ),
+    Setting(
         "lease_seconds",
         "MODELYARD_LEASE_SECONDS",
         "6",
@@ -267,6 +287,8 @@ class Settings:
     max_wall_seconds: float
     max_memory: int
     max_queued: int
+    quota_rate: float
+    quota_burst: int
     lease_seconds: float
     idempotency_hours: float
     log_level: str

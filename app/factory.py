@@ -82,6 +82,7 @@ def create_app(settings: Settings | None = None, wiring: Wiring | None = None) -
         wiring.denials,
         wiring.registry,
         body_slots=settings.body_slots,
+        quotas=wiring.quotas,
     ).register(app)
     api.check(app, documents)
     wiring.app = lambda: app.wsgi_app

@@ -31,6 +31,7 @@ from app.kernel.jobs.queue import JobQueue
 from app.kernel.local_rpc import Client as LocalClient
 from app.kernel.peers import Peer
 from app.kernel.process_metrics import NeighbourMetrics
+from app.kernel.quotas import Quotas
 from app.kernel.signing import KeyRing
 from app.kernel.slots import Slots
 from app.kernel.sql import Database
@@ -169,6 +170,12 @@ class Wiring:
     def authenticator(self) -> Authenticator:
         """Who says whom a token stands for."""
         return Authenticator(self.key_lookup, self.ring)
+
+    @cached_property
+    def quotas(self) -> Quotas | None:
+        """How many requests each key may send; None: as many as it likes."""
+        rate, burst = self.settings.quota_rate, self.settings.quota_burst
+        return Quotas(rate, burst) if rate else None
 
     @cached_property
     def denials(self) -> Denials:

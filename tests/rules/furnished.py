@@ -51,8 +51,8 @@ STORED = {"rows": 1, "inputs_json": "[]", "outputs_json": "[]", "engine": "compi
 class Furnished(Modelyard):
     """A yard that has one of everything in the project ``default``."""
 
-    def __init__(self, home):
-        super().__init__(home, services=SERVICES)
+    def __init__(self, home, **settings):
+        super().__init__(home, services=SERVICES, **settings)
         self.register()
         self.put_alias("champion", 1)
         self._furnish_dataset()

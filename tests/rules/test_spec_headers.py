@@ -4,6 +4,7 @@ import pytest
 
 from app.kernel.http.pages import spec_of
 from app.kernel.http.spec import HEADERS
+from app.kernel.quotas import Quotas
 from tests.rules.furnished import BODIES, Furnished
 
 PROMISED = {name for name in HEADERS if "Conflict" not in name}
@@ -19,7 +20,8 @@ CREATED = {
 
 @pytest.fixture(scope="module")
 def yard(tmp_path_factory):
-    made = Furnished(tmp_path_factory.mktemp("headers"))
+    # With a quota that nobody reaches: its headers are on the answers, too.
+    made = Furnished(tmp_path_factory.mktemp("headers"), quota_rate=1e5, quota_burst=10**6)
     yield made
     made.close()
 
@@ -116,3 +118,16 @@ def test_another_method_is_405_with_the_methods_that_there_are(yard, spec):
         assert answer.status_code == 405
         assert "Allow" in answer.headers
         assert_headers(spec, operation, answer)
+
+
+def test_every_operation_past_the_quota_is_429_with_the_headers_that_are_documented(
+    yard, spec, monkeypatch
+):
+    rate, burst = 1e-6, 1
+    monkeypatch.setattr(yard.wiring.quotas, "take", Quotas(rate, burst).take)
+    assert yard.client().get("/api/v1/projects").status_code == 200
+    for rule, method, operation in yard.operations():
+        if operation.scopes:
+            answer = ask(yard, rule, method, operation)
+            assert answer.status_code == 429, operation.operation_id
+            assert_headers(spec, operation, answer)

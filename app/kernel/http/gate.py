@@ -1,7 +1,7 @@
 """What happens to every request before and after its view.
 
-Before: the request id, the key, the scope, the names of the query parameters. After: the headers
-that every answer carries, one log line, the metrics.
+Before: the request id, the key, its quota, the scope, the names of the query parameters. After: the
+headers that every answer carries, one log line, the metrics.
 """
 
 import re
@@ -16,8 +16,16 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from app.kernel.audit import Denials
 from app.kernel.auth import Authenticator, Call
-from app.kernel.errors import Forbidden, Invalid, Malformed, ServiceError, Unauthenticated
+from app.kernel.errors import (
+    Forbidden,
+    Invalid,
+    Malformed,
+    ServiceError,
+    TooManyRequests,
+    Unauthenticated,
+)
 from app.kernel.http.api import Operation, query_faults
+from app.kernel.quotas import Quotas
 from app.kernel.slots import Slots
 from app.kernel.sql import utc_now
 
@@ -49,10 +57,12 @@ class Gate:
         registry: CollectorRegistry,
         *,
         body_slots: int = 16,
+        quotas: Quotas | None = None,
     ) -> None:
         self._operations = operations
         self._authenticator = authenticator
         self._denials = denials
+        self._quotas = quotas
         self._body_slots = Slots(body_slots, "request bodies")
         labels = ("method", "route", "status")
         self._requests = Counter(
@@ -108,12 +118,24 @@ class Gate:
             if_match=if_match(request.headers.get("If-Match")),
             traceparent=_traceparent(request.headers.get("traceparent")),
         )
+        self._count(call)
         try:
             call.require(*scopes)
         except Forbidden as error:
             self._deny(error, call.project, call.key_id)
             raise
         return call
+
+    def _count(self, call: Call) -> None:
+        """Take the request out of the key's quota; peers have asked in the name of one already."""
+        if self._quotas is None or call.peer is not None:
+            return
+        standing = self._quotas.take(call.key_id)
+        g.quota = self._quotas.headers(standing)
+        if not standing.admitted:
+            raise TooManyRequests(
+                "The key has sent as many requests as it may", retry_after=standing.wait
+            )
 
     def _deny(self, error: ServiceError, project: str, key_id: str) -> None:
         self._denials.record(
@@ -131,7 +153,7 @@ class Gate:
         route = request.url_rule.rule if request.url_rule else "unknown"
         response.headers["X-Request-Id"] = g.get("request_id", "")
         response.headers.add("Vary", "Authorization")
-        for name, value in _HEADERS.items():
+        for name, value in (*_HEADERS.items(), *g.get("quota", {}).items()):
             response.headers.setdefault(name, value)
         if request.method == "OPTIONS" and not response.data:
             response.headers.pop("Content-Type", None)

@@ -61,7 +61,7 @@ def problem_example(status: int, name: str, title: str) -> dict[str, Any]:
         "detail": title,
         "instance": "/api/v1/datasets/penguins",
         "request_id": "01a203dd-26fa-784e-ba95-0b8f24d0d229",
-        "retryable": status in (429, 503, 507),
+        "retryable": status in (429, 503, 504, 507),
     }
 
 

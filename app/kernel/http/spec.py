@@ -77,6 +77,16 @@ HEADERS = {
         _SECONDS,
         always=False,
     ),
+    "RateLimit-Policy": _header(
+        "Where keys have a quota: `q` requests at once, all of them back after `w` seconds.",
+        {**_TEXT, "examples": ['"key";q=100;w=10']},
+        always=False,
+    ),
+    "RateLimit": _header(
+        "Where keys have a quota: `r` requests are left; after `t` seconds all are back.",
+        {**_TEXT, "examples": ['"key";r=99;t=1']},
+        always=False,
+    ),
     "WWW-Authenticate": _header("`Bearer`.", _TEXT),
     "Allow": _header("With 405: the methods that there are.", _TEXT, always=False),
     "Accept-Ranges": _header("`bytes`.", _TEXT),
@@ -86,6 +96,7 @@ HEADERS = {
     "Repr-Digest": _header("SHA-256 of the whole file (RFC 9530).", _TEXT),
 }
 ALWAYS = {"X-Request-Id": "X-Request-Id", "Vary": "Vary"}
+QUOTA = {name: name for name in ("RateLimit-Policy", "RateLimit")}
 _FILE = ("ETag", "Accept-Ranges", "Content-Disposition", "Repr-Digest")
 WHOLE_FILE = {name: name for name in (*_FILE, "Content-Digest")}
 PART_OF_FILE = {name: name for name in (*_FILE, "Content-Range")}
@@ -162,7 +173,8 @@ def problem_headers(status: int) -> dict[str, str]:
         500: {"Allow": "Allow"},
         503: {"Retry-After": "Retry-After"},
     }
-    return ALWAYS | more.get(status, {})
+    # Who isn't known has no quota.
+    return ALWAYS | ({} if status == 401 else QUOTA) | more.get(status, {})
 
 
 def _answers(docs: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -186,7 +198,7 @@ def _document_headers(docs: dict[str, Any], method: str) -> None:
         unchanged = {"description": "It is what the client has", "headers": {"ETag": "ETag"}}
         responses[304] = [{**unchanged, "content_type": None}]
     for status, told in _answers(docs):
-        headers = dict(problem_headers(status))
+        headers = dict(problem_headers(status) if docs["manual_doc"]["security"] else ALWAYS)
         if isinstance(told.get("schema"), Resource):
             headers["ETag"] = "ETag"
             if status in (201, 202):
@@ -214,7 +226,7 @@ def _refusals(docs: dict[str, Any], method: str, access: Access, rule: str) -> l
     """The failures that an operation may answer with."""
     found = [400]
     if access.scopes:
-        found += [401, 403, 422, 503]
+        found += [401, 403, 422, 429, 503]
     if "<" in rule:
         found += [404]
     if method != "GET":
