@@ -200,6 +200,27 @@ SETTINGS: tuple[Setting, ...] = (
         _count(),
     ),
     Setting(
+        "predict_slots",
+        "MODELYARD_PREDICT_SLOTS",
+        "0",
+        "Predictions at work at once; 0: twice the cores.",
+        _count(0, 1024),
+    ),
+    Setting(
+        "predict_waiters",
+        "MODELYARD_PREDICT_WAITERS",
+        "16",
+        "Predictions that wait for one of those slots; more: 503.",
+        _count(0, 10_000),
+    ),
+    Setting(
+        "predict_wait",
+        "MODELYARD_PREDICT_WAIT",
+        "0.25",
+        "Longest wait for one of those slots, seconds; longer: 503.",
+        _duration,
+    ),
+    Setting(
         "ingest_memory", "MODELYARD_INGEST_MEMORY", "256M", "Memory of one ingest, bytes.", _size
     ),
     Setting(
@@ -282,6 +303,9 @@ class Settings:
     upload_slots: int
     body_slots: int
     stream_slots: int
+    predict_slots: int
+    predict_waiters: int
+    predict_wait: float
     ingest_memory: int
     model_cache: int
     max_wall_seconds: float

@@ -12,12 +12,14 @@ from app.access.trail_resources import blp as trail_blueprint
 from app.config import Settings
 from app.datasets.resources import blp as datasets_blueprint
 from app.kernel.http.api import Api
+from app.kernel.http.door import Door
 from app.kernel.http.gate import Gate
 from app.kernel.http.health import Health, health_blueprint
 from app.kernel.http.pages import register_documents
 from app.kernel.http.problems import register_problems
 from app.models.resources import blp as models_blueprint
 from app.predictions.batch_resources import blp as predictions_blueprint
+from app.predictions.resources import ADMITTED
 from app.training.resources import blp as training_blueprint
 from app.wiring import Wiring
 
@@ -104,6 +106,7 @@ def _register_services(app: Flask, api: Api, wiring: Wiring) -> None:
         api.register_blueprint(models_blueprint)
     if "predictions" in served:
         app.extensions |= {"predictions": wiring.predictions, "batches": wiring.batches}
+        app.wsgi_app = Door(app.wsgi_app, wiring.admission, ADMITTED)  # type: ignore[method-assign]
         api.register_blueprint(predictions_blueprint)
     if "access" in served:
         app.extensions["access"] = wiring.access

@@ -21,6 +21,7 @@ from app.datasets.peers import PeerReferrer as DatasetsReferrer
 from app.datasets.process_client import IngestClient
 from app.datasets.service import DatasetsService
 from app.datasets.uploads import Intake as DatasetsIntake
+from app.kernel.admission import Admission
 from app.kernel.artifacts.store import ArtifactStore, open_store
 from app.kernel.audit import Denials
 from app.kernel.auth import Authenticator
@@ -73,6 +74,13 @@ def key_ring(settings: Settings) -> KeyRing:
             os.link(draft, path)
         draft.unlink()
     return KeyRing.from_text(path.read_text())
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @dataclass
@@ -203,8 +211,14 @@ class Wiring:
     @cached_property
     def fit_threads(self) -> int:
         """Threads of one fit."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return self.settings.fit_threads or max(1, (cores or 1) // self.settings.slots)
+        return self.settings.fit_threads or max(1, _cores() // self.settings.slots)
+
+    @cached_property
+    def admission(self) -> Admission:
+        """Places for predictions."""
+        settings = self.settings
+        slots = settings.predict_slots or 2 * _cores()
+        return Admission(slots, settings.predict_waiters, settings.predict_wait, self.registry)
 
     @cached_property
     def datasets(self) -> DatasetsService:

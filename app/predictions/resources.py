@@ -1,6 +1,7 @@
 """``/predictions``, ``/models/{model}/predict`` and ``/references/predictions``."""
 
-from typing import Any, cast
+import re
+from typing import Any, Final, cast
 
 from flask import current_app
 from flask.views import MethodView
@@ -18,6 +19,8 @@ blp = Blueprint(
     "predictions", __name__, description="Predictions: stored, unstored, over whole datasets."
 )
 
+# The paths whose POSTs take one of the places for predictions.
+ADMITTED: Final = re.compile(r"/api/v1/(models/[^/]+/predict|predictions)")
 _ROW = {
     "island": "Biscoe",
     "bill_length_mm": 46.1,

@@ -20,6 +20,7 @@ from flask import Request, current_app, g
 from marshmallow import RAISE, Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 
+from app.kernel.admission import TICKET, Ticket
 from app.kernel.errors import FieldError, Invalid, Malformed, TooLarge, UnsupportedMediaType, escape
 from app.kernel.slots import Slots
 
@@ -202,7 +203,11 @@ class StrictParser(FlaskParser):
             raise UnsupportedMediaType(
                 "Send JSON as it is, not compressed", extra={"accepted": ["identity"]}
             )
-        value = decode_json(json_body(req))
+        body = json_body(req)
+        ticket: Ticket | None = req.environ.get(TICKET)
+        if ticket is not None:
+            ticket.enter()
+        value = decode_json(body)
         if not isinstance(value, dict):
             raise Invalid.at("", "invalid", "The body must be a JSON object")
         return value

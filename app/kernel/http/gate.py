@@ -85,7 +85,7 @@ class Gate:
     def before(self) -> None:
         """Let the request in, or raise why not."""
         g.started = time.perf_counter()
-        g.request_id = _request_id(request.headers.get("X-Request-Id"))
+        g.request_id = sound_request_id(request.headers.get("X-Request-Id"))
         if "Content-Length" in request.headers and "Transfer-Encoding" in request.headers:
             raise Malformed("Send Content-Length or Transfer-Encoding, not both")
         operation = self._operation()
@@ -183,7 +183,13 @@ def _authorization() -> str | None:
     return sent[0] if sent else None
 
 
-def _request_id(sent: str | None) -> str:
+def safe_headers(request_id: str) -> dict[str, str]:
+    """What every answer carries that is no page."""
+    return {"X-Request-Id": request_id, **_HEADERS}
+
+
+def sound_request_id(sent: str | None) -> str:
+    """The id that a request sent, where it is one; else a new one."""
     return sent if sent and _REQUEST_ID.fullmatch(sent) else str(uuid.uuid4())
 
 

@@ -66,14 +66,19 @@ def problem_example(status: int, name: str, title: str) -> dict[str, Any]:
 
 
 def problem_response(error: ServiceError) -> Response:
-    """The response that tells a client of ``error``."""
+    """The response that tells the client of the request at hand of ``error``."""
+    return refusal_of(error, path=request.path, request_id=g.get("request_id", ""))
+
+
+def refusal_of(error: ServiceError, *, path: str, request_id: str) -> Response:
+    """The response that tells of ``error``, outside of any request, too."""
     body: dict[str, Any] = {
         "type": f"/problems/{error.code}",
         "title": error.title,
         "status": error.status,
         "detail": _plain(error.detail),
-        "instance": _plain(request.path),
-        "request_id": g.get("request_id", ""),
+        "instance": _plain(path),
+        "request_id": request_id,
         "retryable": error.retryable,
     }
     if error.errors:

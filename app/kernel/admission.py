@@ -1,0 +1,142 @@
+"""Places for short work that costs: so many at once, so many waiting in line, not for long.
+
+Whoever comes when the line is full is refused at once, told after how long the line before it will
+be done, reckoned from how long the work has taken of late. Work that waits for a second is worth
+less than a refusal in a millisecond: its client may have left, and it makes all others late.
+"""
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from app.kernel.errors import DeadlineExceeded, Unavailable
+
+TICKET: Final = "modelyard.ticket"
+_WEIGHT: Final = 0.1
+_LONGEST_PAUSE: Final = 30.0
+_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+
+
+class Admission:
+    """The places and the line before them; first come, first served."""
+
+    def __init__(
+        self,
+        slots: int,
+        waiters: int,
+        longest_wait: float,
+        registry: CollectorRegistry,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._slots = self._free = slots
+        self._waiters = waiters
+        self._longest_wait = longest_wait
+        self.monotonic = monotonic
+        self._lock = threading.Lock()
+        self._line: deque[threading.Event] = deque()
+        self._mean = 0.0
+        self._count(registry)
+
+    def _count(self, registry: CollectorRegistry) -> None:
+        outcomes = Counter(
+            "modelyard_admissions_total",
+            "Predictions let in, and refused because too many were at work and waiting.",
+            ("outcome",),
+            registry=registry,
+        )
+        self._admitted, self._shed = outcomes.labels("admitted"), outcomes.labels("shed")
+        waiting = Gauge(
+            "modelyard_admission_waiting", "Predictions that wait in line.", registry=registry
+        )
+        waiting.set_function(lambda: len(self._line))
+        self._seconds = Histogram(
+            "modelyard_admission_seconds",
+            "How long a prediction that was let in held its place.",
+            registry=registry,
+            buckets=_BUCKETS,
+        )
+
+    @property
+    def free(self) -> int:
+        """How many places are free."""
+        return self._free
+
+    @property
+    def waiting(self) -> int:
+        """How many wait in line."""
+        return len(self._line)
+
+    @property
+    def full(self) -> bool:
+        """Whether whoever came now would be refused."""
+        return not self._free and len(self._line) >= self._waiters
+
+    def enter(self, patience: float = math.inf) -> None:
+        """Take a place, after a wait in line where there is none.
+
+        Raises Unavailable past the line's length or the longest wait, DeadlineExceeded when the
+        caller's own ``patience`` in seconds ends before that.
+        """
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                self._admitted.inc()
+                return
+            if len(self._line) >= self._waiters:
+                raise self.refusal()
+            turn = threading.Event()
+            self._line.append(turn)
+        turn.wait(max(0.0, min(self._longest_wait, patience)))
+        with self._lock:
+            # Set under the lock only: a place that came too late for the wait is still taken.
+            if turn.is_set():
+                self._admitted.inc()
+                return
+            self._line.remove(turn)
+        if patience <= self._longest_wait:
+            raise DeadlineExceeded("The deadline passed while waiting for a place")
+        raise self.refusal()
+
+    def leave(self, seconds: float) -> None:
+        """Give a place back that was held for so long: to the first in line, if there is one."""
+        self._seconds.observe(seconds)
+        with self._lock:
+            self._mean += (seconds - self._mean) * (_WEIGHT if self._mean else 1)
+            if self._line:
+                self._line.popleft().set()
+            else:
+                self._free += 1
+
+    def refusal(self) -> Unavailable:
+        """Why nobody is let in, and when the line as it stands will be done; counts as shed."""
+        self._shed.inc()
+        pause = self._mean * (len(self._line) + 1) / self._slots
+        return Unavailable(
+            "Too many predictions at once", retry_after=min(max(pause, 1), _LONGEST_PAUSE)
+        )
+
+
+class Ticket:
+    """One request's claim to a place: entered once at most, left in any case."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._since: float | None = None
+
+    def enter(self, patience: float = math.inf) -> None:
+        """Take the place; see ``Admission.enter``."""
+        if self._since is None:
+            self._admission.enter(patience)
+            self._since = self._admission.monotonic()
+
+    def leave(self) -> None:
+        """Give the place back, if there is one to give."""
+        if self._since is not None:
+            since, self._since = self._since, None
+            self._admission.leave(self._admission.monotonic() - since)

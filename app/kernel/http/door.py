@@ -1,0 +1,43 @@
+"""The door before Flask: refuses predictions that there is no place for, as cheaply as can be.
+
+Order of events: a look at the line, before the key, the route and the body cost anything; the body,
+which may come slowly and holds a place for bodies only; the place, taken when the body is there and
+before it is read as JSON; the view; and here, whatever became of it, the place given back.
+"""
+
+import re
+from collections.abc import Iterable
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from app.kernel.admission import TICKET, Admission, Ticket
+from app.kernel.http.gate import safe_headers, sound_request_id
+from app.kernel.http.problems import refusal_of
+
+
+class Door:
+    """A WSGI app before another: the POSTs to ``paths`` are let in as ``admission`` says."""
+
+    def __init__(self, app: WSGIApplication, admission: Admission, paths: re.Pattern[str]) -> None:
+        self._app = app
+        self._admission = admission
+        self._paths = paths
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request."""
+        if environ["REQUEST_METHOD"] != "POST" or not self._paths.fullmatch(environ["PATH_INFO"]):
+            return self._app(environ, start_response)
+        if self._admission.full:
+            return self._refuse(environ, start_response)
+        ticket = environ[TICKET] = Ticket(self._admission)
+        try:
+            return self._app(environ, start_response)
+        finally:
+            ticket.leave()
+
+    def _refuse(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        request_id = sound_request_id(environ.get("HTTP_X_REQUEST_ID"))
+        path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
+        response = refusal_of(self._admission.refusal(), path=path, request_id=request_id)
+        response.headers.update(safe_headers(request_id))
+        response.headers["Vary"] = "Authorization"
+        return response(environ, start_response)

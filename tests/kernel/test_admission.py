@@ -1,0 +1,153 @@
+"""Places for predictions: so many, so many in line, and none ever lost."""
+
+import re
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from app.kernel.admission import TICKET, Admission, Ticket
+from app.kernel.errors import DeadlineExceeded, Unavailable
+from app.kernel.http.door import Door
+
+STEPS = st.lists(st.tuples(st.sampled_from(["enter", "leave"]), st.integers(0, 9)), max_size=80)
+
+
+def admission(slots=1, waiters=0, wait=30.0, **more):
+    return Admission(slots, waiters, wait, CollectorRegistry(), **more)
+
+
+def until(condition, seconds=10):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def waiting_thread(places, arrived):
+    def wait():
+        places.enter()
+        arrived.append(threading.current_thread())
+
+    thread = threading.Thread(target=wait)
+    before = places.waiting
+    thread.start()
+    until(lambda: places.waiting == before + 1)
+    return thread
+
+
+@given(st.integers(1, 4), STEPS)
+def test_places_are_given_back_once_and_never_twice(slots, steps):
+    places = admission(slots)
+    tickets = [Ticket(places) for _ in range(10)]
+    held = set()
+    for step, number in steps:
+        if step == "leave":
+            tickets[number].leave()
+            held.discard(number)
+        elif number in held or len(held) < slots:
+            tickets[number].enter()
+            held.add(number)
+        else:
+            with pytest.raises(Unavailable):
+                tickets[number].enter()
+        assert places.free == slots - len(held)
+
+
+@given(st.lists(st.sampled_from(["answer", "fail", "fail before", "again"]), max_size=30))
+def test_no_place_is_lost_whatever_becomes_of_a_request(outcomes):
+    places = admission(2)
+    answered = []
+
+    def app(environ, start_response):
+        outcome = environ["outcome"]
+        if outcome == "fail before":
+            raise ConnectionError
+        environ[TICKET].enter()
+        if outcome == "again":
+            environ[TICKET].enter()
+        if outcome == "fail":
+            raise RuntimeError
+        answered.append(outcome)
+        return []
+
+    door = Door(app, places, re.compile("/p"))
+    for outcome in outcomes:
+        environ = {"REQUEST_METHOD": "POST", "PATH_INFO": "/p", "outcome": outcome}
+        try:
+            door(environ, None)
+        except (RuntimeError, ConnectionError):
+            assert outcome.startswith("fail")
+        assert places.free == 2
+
+
+def test_a_place_goes_to_the_first_in_line():
+    places, arrived = admission(1, 3), []
+    places.enter()
+    threads = [waiting_thread(places, arrived) for _ in range(3)]
+    for count in (1, 2, 3):
+        places.leave(0.1)
+        until(lambda count=count: len(arrived) == count)
+    assert arrived == threads
+    places.leave(0.1)
+    assert (places.free, places.waiting) == (1, 0)
+
+
+def test_past_the_longest_wait_the_line_is_left():
+    places = admission(1, 1, 0.02)
+    places.enter()
+    with pytest.raises(Unavailable):
+        places.enter()
+    assert places.waiting == 0
+    places.leave(0.1)
+    assert places.free == 1
+
+
+def test_patience_that_ends_before_the_longest_wait_is_a_deadline():
+    places = admission(1, 1)
+    places.enter()
+    with pytest.raises(DeadlineExceeded):
+        places.enter(patience=0.02)
+    assert places.waiting == 0
+
+
+def test_the_pause_is_that_of_the_line_at_the_pace_of_late():
+    places, arrived = admission(2, 3), []
+    for _ in range(100):
+        places.enter()
+        places.leave(4.0)
+    places.enter()
+    places.enter()
+    threads = [waiting_thread(places, arrived) for _ in range(3)]
+    with pytest.raises(Unavailable) as refused:
+        places.enter()
+    assert refused.value.retry_after == pytest.approx(4.0 * 4 / 2)
+    for _ in range(5):
+        places.leave(0.1)
+    for thread in threads:
+        thread.join(10)
+    assert places.free == 2
+
+
+def test_many_threads_at_once_never_hold_more_places_than_there_are():
+    places, at_work, most = admission(3, 50), [], []
+
+    def work():
+        for _ in range(50):
+            ticket = Ticket(places)
+            ticket.enter()
+            at_work.append(1)
+            most.append(len(at_work))
+            at_work.pop()
+            ticket.leave()
+
+    threads = [threading.Thread(target=work) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert max(most) <= 3
+    assert (places.free, places.waiting) == (3, 0)
