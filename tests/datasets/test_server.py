@@ -5,12 +5,11 @@ were all of it.
 """
 
 import itertools
-import os
-import signal
 import socket
 import threading
 import time
 
+import psutil
 import pytest
 
 from tests.datasets.installation import CSV, content_digest
@@ -230,7 +229,10 @@ def test_a_server_that_is_killed_leaves_what_the_sweep_removes(empty):
     connection = empty.connection(head + BODY[:100_000].encode())
     work = empty.settings.instance / "work" / "uploads"
     empty.wait(lambda: work.is_dir() and list(work.iterdir()))
-    os.kill(empty.worker_pid(), signal.SIGKILL)
+    worker = psutil.Process(empty.worker_pid())
+    worker.kill()
+    # Its lock on the folder goes when it is gone, not yet when it is told to go.
+    worker.wait(10)
     connection.close()
     assert len(list(work.iterdir())) == 1
     assert empty.service.leftovers.sweep(older_than=0).folders == 1
