@@ -30,13 +30,13 @@ from app.kernel.http.receiving import Intake
 from app.kernel.idempotency import IdempotencyStore
 from app.kernel.jobs.queue import JobQueue
 from app.kernel.local_rpc import Client as LocalClient
+from app.kernel.long_work.lifecycle import states_of
 from app.kernel.peers import Peer
 from app.kernel.process_metrics import NeighbourMetrics
 from app.kernel.quotas import Quotas
 from app.kernel.signing import KeyRing
 from app.kernel.slots import Slots
 from app.kernel.sql import Database
-from app.kernel.work.lifecycle import states_of
 from app.models.imports import MOST_SKOPS_BYTES
 from app.models.peers import PeerReferrer
 from app.models.service import Models

@@ -27,7 +27,7 @@ from app.kernel.auth import secured
 from app.kernel.errors import Invalid, UnsupportedMediaType
 from app.kernel.http.api import Blueprint, current_call
 from app.kernel.http.bodies import JSON_TYPES
-from app.kernel.work.views import (
+from app.kernel.long_work.views import (
     EVENTS_DOC,
     EventQuery,
     WaitQuery,

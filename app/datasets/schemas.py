@@ -17,7 +17,7 @@ from app.kernel.http.fields import (
     UtcTime,
 )
 from app.kernel.http.spec import CONTENT_DIGEST, IDEMPOTENCY_KEY
-from app.kernel.work.views import Progress
+from app.kernel.long_work.views import Progress
 
 # apispec adds "null" by itself where None is allowed.
 _VALUE = {"type": ["string", "number", "boolean"]}

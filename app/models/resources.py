@@ -20,8 +20,8 @@ from app.kernel.http.spec import (
     WHOLE_FILE,
     Action,
 )
+from app.kernel.long_work.views import WaitQuery, known_etag, waiting_places
 from app.kernel.references import ReferenceList, ReferenceQuery
-from app.kernel.work.views import WaitQuery, known_etag, waiting_places
 from app.models import peer_schemas, schemas
 from app.models.aliases import ALIASES, HISTORY
 from app.models.imports import SkopsUpload

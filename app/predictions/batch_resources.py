@@ -10,7 +10,7 @@ from app.kernel.errors import NotAcceptable
 from app.kernel.http.api import current_call
 from app.kernel.http.downloads import BINARY, sent
 from app.kernel.http.spec import PART_OF_FILE, RANGE, WHOLE_FILE, Action
-from app.kernel.work.views import (
+from app.kernel.long_work.views import (
     EVENTS_DOC,
     EventQuery,
     WaitQuery,

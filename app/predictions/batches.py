@@ -12,10 +12,10 @@ from app.kernel.errors import Conflict, FieldError, Invalid, NotFound, ServiceEr
 from app.kernel.http.pagination import Listing
 from app.kernel.http.sendable import Sendable
 from app.kernel.jobs.queue import JobQueue
+from app.kernel.long_work.desk import WorkDesk, WorkKind
+from app.kernel.long_work.lifecycle import SUCCEEDED
 from app.kernel.signing import KeyRing
 from app.kernel.sql import Database, new_id
-from app.kernel.work.desk import WorkDesk, WorkKind
-from app.kernel.work.lifecycle import SUCCEEDED
 from app.predictions.contents import BatchContents
 from app.predictions.directory import Directory, Reference
 from app.predictions.ports import Datasets, HeldDataset

@@ -18,8 +18,8 @@ from app.kernel.changes import Changes
 from app.kernel.errors import ServiceError
 from app.kernel.findings import Finding
 from app.kernel.http.sendable import Sendable, sendable
+from app.kernel.long_work.lifecycle import SUCCEEDED
 from app.kernel.sql import Database, new_id, utc_now
-from app.kernel.work.lifecycle import SUCCEEDED
 from app.predictions.tables import BatchPrediction
 
 YOUNG = timedelta(hours=1)

@@ -16,7 +16,7 @@ from app.kernel.http.fields import (
     Tags,
     UtcTime,
 )
-from app.kernel.work.views import WorkOut
+from app.kernel.long_work.views import WorkOut
 
 PARTS = ("label", "probabilities", "value", "cluster", "outlier", "score", "components")
 _HIGHEST_VERSION = 999_999_999

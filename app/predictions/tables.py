@@ -16,8 +16,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from app.kernel.changes import ResourceRow
+from app.kernel.long_work.lifecycle import WorkRow
 from app.kernel.sql import NAMING, UtcDateTime, utc_now
-from app.kernel.work.lifecycle import WorkRow
 
 
 class PredictionsBase(DeclarativeBase):

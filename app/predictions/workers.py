@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from app.kernel.artifacts.store import ArtifactStore
+from app.kernel.long_work.handler import Attempt, WorkHandler
+from app.kernel.long_work.lifecycle import Lifecycle
 from app.kernel.sandbox.parent import Limits, Sandbox
 from app.kernel.sql import Database
-from app.kernel.work.handler import Attempt, WorkHandler
-from app.kernel.work.lifecycle import Lifecycle
 from app.predictions.contents import key_of
 from app.predictions.directory import Directory, Reference
 from app.predictions.tables import BatchPrediction

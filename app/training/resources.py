@@ -9,8 +9,7 @@ from flask.views import MethodView
 from app.kernel.auth import secured
 from app.kernel.http.api import Blueprint, current_call
 from app.kernel.http.spec import Action
-from app.kernel.references import ReferenceList, ReferenceQuery
-from app.kernel.work.views import (
+from app.kernel.long_work.views import (
     EVENTS_DOC,
     EventQuery,
     WaitQuery,
@@ -18,6 +17,7 @@ from app.kernel.work.views import (
     events_answer,
     watched,
 )
+from app.kernel.references import ReferenceList, ReferenceQuery
 from app.training import schemas
 from app.training.service import RUNS, TrainingRuns
 

@@ -14,7 +14,7 @@ from app.kernel.http.fields import (
     Output,
     Tags,
 )
-from app.kernel.work.views import WorkOut
+from app.kernel.long_work.views import WorkOut
 from app.training.catalog.entries import TASKS
 
 _HIGHEST_VERSION = 999_999_999

@@ -13,9 +13,9 @@ from app.kernel.changes import Change
 from app.kernel.errors import Invalid, NotFound, ServiceError, TooManyRequests
 from app.kernel.http.pagination import Listing
 from app.kernel.jobs.queue import JobQueue
+from app.kernel.long_work.desk import WorkDesk, WorkKind
 from app.kernel.signing import KeyRing
 from app.kernel.sql import Database, new_id
-from app.kernel.work.desk import WorkDesk, WorkKind
 from app.training.catalog.entries import NormalisedSpec
 from app.training.catalog.lookup import Catalog
 from app.training.fit.spec import ColumnInfo, FitSpec, Validation

@@ -5,8 +5,8 @@ from typing import Any
 from sqlalchemy import JSON, Index, Integer, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from app.kernel.long_work.lifecycle import WorkRow
 from app.kernel.sql import NAMING
-from app.kernel.work.lifecycle import WorkRow
 
 
 class TrainingBase(DeclarativeBase):

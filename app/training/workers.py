@@ -15,10 +15,10 @@ import structlog
 from sqlalchemy import func, select
 
 from app.kernel.artifacts.store import ArtifactStore
+from app.kernel.long_work.handler import Attempt, WorkFailed, WorkHandler
+from app.kernel.long_work.lifecycle import Lifecycle
 from app.kernel.sandbox.parent import Limits, Sandbox
 from app.kernel.sql import Database
-from app.kernel.work.handler import Attempt, WorkFailed, WorkHandler
-from app.kernel.work.lifecycle import Lifecycle
 from app.training.ports import Models
 from app.training.tables import RunLog, TrainingRun
 

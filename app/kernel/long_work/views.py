@@ -13,9 +13,9 @@ from marshmallow.validate import OneOf, Range
 from app.kernel.errors import Invalid, NotFound
 from app.kernel.http.api import current_call
 from app.kernel.http.fields import Input, Output, QueryInteger, Resource, UtcTime
+from app.kernel.long_work.desk import WorkDesk
+from app.kernel.long_work.lifecycle import STATES, Row
 from app.kernel.slots import Slots
-from app.kernel.work.desk import WorkDesk
-from app.kernel.work.lifecycle import STATES, Row
 
 _STREAM_SECONDS = 55.0
 _POLL_SECONDS = 0.25

@@ -16,9 +16,7 @@ from app.kernel.changes import Change, Changes
 from app.kernel.errors import Conflict, NotFound
 from app.kernel.http.pagination import Listing, Page
 from app.kernel.jobs.queue import JobQueue
-from app.kernel.signing import KeyRing
-from app.kernel.sql import Database, utc_now
-from app.kernel.work.lifecycle import (
+from app.kernel.long_work.lifecycle import (
     CANCELLED,
     ENDED,
     QUEUED,
@@ -28,6 +26,8 @@ from app.kernel.work.lifecycle import (
     forget_events,
     note,
 )
+from app.kernel.signing import KeyRing
+from app.kernel.sql import Database, utc_now
 
 _POLL_SECONDS = 0.1
 _MOST_REFERENCES = 100

@@ -17,9 +17,9 @@ import structlog
 from app.kernel.artifacts.store import ArtifactMissing
 from app.kernel.errors import ServiceError, StorageFull, Unavailable
 from app.kernel.jobs.claims import Interrupted, Job
+from app.kernel.long_work.lifecycle import Lifecycle, Row, Superseded
 from app.kernel.sandbox.outcome import Outcome
 from app.kernel.sandbox.parent import Limits, Sandbox
-from app.kernel.work.lifecycle import Lifecycle, Row, Superseded
 from app.kernel.work_folders import work_folder
 
 _LOG_SECONDS = 1.0
