@@ -12,10 +12,11 @@ from typing import Any
 import click
 
 from app import supervisor
-from app.config import Settings, SettingsError
+from app.config import Settings
 from app.kernel.backup_file import BackupError
 from app.kernel.errors import ServiceError
 from app.kernel.logs import configure_logs
+from app.settings_table import SettingsError
 
 
 def _home_option(command: Callable[..., Any]) -> Callable[..., Any]:

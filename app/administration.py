@@ -9,13 +9,14 @@ from functools import partial
 import click
 
 from app.access.service import ROLES, SCOPES, Access
-from app.config import Settings, SettingsError
+from app.config import Settings
 from app.factory import create_app
 from app.kernel.auth import Call
 from app.kernel.errors import ServiceError
 from app.kernel.findings import Collector
 from app.kernel.http.pages import spec_as_yaml
 from app.kernel.migrations import is_current
+from app.settings_table import SettingsError
 from app.wiring import Wiring
 
 _LONGEST_NAME = 100

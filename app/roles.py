@@ -15,7 +15,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from prometheus_client import CollectorRegistry
 
-from app.config import Settings, SettingsError
+from app.config import Settings
 from app.datasets.backlog import KIND as DATASET_JOB
 from app.factory import create_app
 from app.housekeeping import chores, start_chores, sweeps
@@ -34,6 +34,7 @@ from app.models.workers import ImportHandler
 from app.predictions.batches import JOB as BATCH_JOB
 from app.predictions.workers import PRELOAD as BATCH_PRELOAD
 from app.predictions.workers import BatchHost, BatchWorker
+from app.settings_table import SettingsError
 from app.supervisor import PARENT_VARIABLE, refuse_unfinished_restore
 from app.training.peers import ModelsPeer as TrainingModelsPeer
 from app.training.service import JOB as TRAINING_JOB

@@ -22,7 +22,8 @@ from pathlib import Path
 
 import structlog
 
-from app.config import Settings, SettingsError
+from app.config import Settings
+from app.settings_table import SettingsError
 
 STOP_SECONDS = 20.0
 PARENT_VARIABLE = "MODELYARD_PARENT"

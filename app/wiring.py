@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from app.access.service import Access, KeyLookup
 from app.access.trail import Trail
-from app.config import Settings, SettingsError
+from app.config import Settings
 from app.datasets.ingest_request import IngestLimits
 from app.datasets.peers import PeerReferrer as DatasetsReferrer
 from app.datasets.process_client import IngestClient
@@ -49,6 +49,7 @@ from app.predictions.peers import ModelsPeer as PredictionsModelsPeer
 from app.predictions.scorer_client import ScorerClient
 from app.predictions.service import Predictions
 from app.predictions.tables import BatchPrediction
+from app.settings_table import SettingsError
 from app.training.peers import DatasetsPeer as TrainingDatasetsPeer
 from app.training.service import RunBounds, TrainingRuns
 from app.training.tables import TrainingRun

@@ -9,12 +9,13 @@ from typing import Any
 import httpx
 from werkzeug.serving import make_server
 
-from app.config import SERVICES, Settings
+from app.config import Settings
 from app.datasets.process import ingest_handlers
 from app.factory import create_app
 from app.kernel.auth import make_peer_token, new_key
 from app.kernel.local_rpc import Server
 from app.kernel.migrations import upgrade
+from app.settings_table import SERVICES
 from app.wiring import Wiring
 from tests.server import free_port
 

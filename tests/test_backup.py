@@ -12,9 +12,10 @@ from click.testing import CliRunner
 from app import backup, restore
 from app.__main__ import main
 from app.administration import examine
-from app.config import SETTINGS, Settings, SettingsError
+from app.config import Settings
 from app.kernel.backup_file import MANIFEST
 from app.kernel.errors import StorageFull
+from app.settings_table import SETTINGS, SettingsError
 from tests.datasets.installation import Installation, upload
 from tests.yard import Yard
 

@@ -6,7 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from app.__main__ import main
-from app.config import SETTINGS, Settings, SettingsError
+from app.config import Settings
+from app.settings_table import SETTINGS, SettingsError
 
 STRANGER = "postgresql://someone:word-of-pass@127.0.0.1:1/nothing"
 

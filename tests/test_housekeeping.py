@@ -2,9 +2,9 @@
 
 import os
 
-from app.config import SERVICES
 from app.housekeeping import chores, do_chores
 from app.kernel.errors import Unavailable
+from app.settings_table import SERVICES
 
 
 def test_every_work_folder_is_swept(sqlite_yard):

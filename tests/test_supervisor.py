@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.config import Settings, SettingsError
+from app.config import Settings
+from app.settings_table import SettingsError
 from app.supervisor import one_per_home, one_per_port
 from tests.server import Server, free_port
 

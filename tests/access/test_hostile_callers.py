@@ -7,12 +7,13 @@ import pytest
 from click.testing import CliRunner
 
 from app.__main__ import main
-from app.config import SETTINGS, Settings
+from app.config import Settings
 from app.kernel.audit import MANY, AuditRow, Denials
 from app.kernel.auth import Authenticator, key_digest, make_peer_token, new_key
 from app.kernel.errors import Unauthenticated
 from app.kernel.signing import KeyRing
 from app.kernel.sql import utc_now
+from app.settings_table import SETTINGS
 from tests.problems import assert_problem
 from tests.yard import Yard
 

@@ -2,11 +2,11 @@
 
 from datetime import timedelta
 
-from app.config import SERVICES
 from app.datasets.tables import Dataset, Hold
 from app.datasets.tables import Version as DatasetVersion
 from app.kernel.sql import utc_now
 from app.predictions.tables import BatchPrediction, Prediction
+from app.settings_table import SERVICES
 from app.training.tables import TrainingRun
 from tests.models.modelyard import Modelyard
 

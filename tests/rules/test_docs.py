@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from app.access.service import SCOPES
-from app.config import SETTINGS
 from app.demo import main_calls
+from app.settings_table import SETTINGS
 from tools import reference
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config import SERVICES, SETTINGS
+from app.settings_table import SERVICES, SETTINGS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "explanation" / "security.md").read_text()

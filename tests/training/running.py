@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 import duckdb
 
-from app.config import SERVICES
 from app.kernel.errors import Conflict, NotFound
 from app.kernel.jobs.worker import Worker
 from app.roles import job_kinds, job_queues
+from app.settings_table import SERVICES
 from app.training.ports import HeldDataset
 from tests.models.modelyard import Modelyard
 

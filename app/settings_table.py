@@ -1,0 +1,274 @@
+"""What can be set: name, environment variable, default, how its text is read, and help.
+
+``SETTINGS`` is what ``modelyard doctor`` and the reference pages print.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SERVICES = ("access", "datasets", "models", "training", "predictions")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class SettingsError(Exception):
+    """A setting that can't be used; the message names its variable."""
+
+
+def _size(text: str) -> int:
+    units = {"k": 10**3, "m": 10**6, "g": 10**9}
+    number, unit = (text[:-1], text[-1].lower()) if text[-1:].lower() in units else (text, "")
+    if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,6})?", number) or float(number) == 0:
+        raise ValueError("say how many bytes, such as 16M")
+    return int(float(number) * units.get(unit, 1))
+
+
+def _count(least: int = 1, most: int = 10**9) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,10}", text) or not least <= int(text) <= most:
+            raise ValueError(f"say a number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def _duration(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,6})?", text) or float(text) == 0:
+        raise ValueError("say a number above 0")
+    return float(text)
+
+
+def _rate(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
+        raise ValueError("say a number from 0 on")
+    return float(text)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise ValueError("name at least one")
+    return names
+
+
+def _services(text: str) -> tuple[str, ...]:
+    names = _names(text)
+    unknown = [name for name in names if name not in SERVICES]
+    if unknown:
+        raise ValueError(f"no such service: {', '.join(unknown)}; there are {', '.join(SERVICES)}")
+    return names
+
+
+def _key(text: str) -> str:
+    if text and not re.fullmatch(r"myk_[A-Za-z0-9]{8}_[A-Za-z0-9_-]{43}", text):
+        raise ValueError("a key reads myk_<8>_<43>")
+    return text
+
+
+def _level(text: str) -> str:
+    if text.lower() not in LOG_LEVELS:
+        raise ValueError(f"say {', '.join(LOG_LEVELS)}")
+    return text.lower()
+
+
+def _switch(text: str) -> bool:
+    if text.lower() in {"1", "true", "yes", "on"}:
+        return True
+    if text.lower() in {"0", "false", "no", "off", ""}:
+        return False
+    raise ValueError("say true or false")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One thing that can be set: ``default`` is text, as it would stand in the environment."""
+
+    name: str
+    env: str
+    default: str
+    help: str
+    parse: Callable[[str], Any] = str
+    secret: bool = False
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("home", "MODELYARD_HOME", ".", "Folder that holds all that the server writes.", Path),
+    Setting("host", "MODELYARD_HOST", "127.0.0.1", "Address to listen on."),
+    Setting("port", "MODELYARD_PORT", "8080", "Port to listen on.", _count(most=65_535)),
+    Setting(
+        "services",
+        "MODELYARD_SERVICES",
+        ",".join(SERVICES),
+        "Services that this process serves.",
+        _services,
+    ),
+    Setting(
+        "database_url",
+        "MODELYARD_DATABASE_URL",
+        "",
+        "Database of all services that have none of their own; empty: SQLite in the home. "
+        "`MODELYARD_<SERVICE>_DATABASE_URL` gives one service its own.",
+        secret=True,
+    ),
+    Setting(
+        "store_url",
+        "MODELYARD_STORE_URL",
+        "",
+        "Artifact store: `file:///dir`, `s3://bucket/prefix`; empty: `models_store/` in the home.",
+    ),
+    Setting(
+        "admin_key",
+        "MODELYARD_ADMIN_KEY",
+        "",
+        "An admin key `myk_<8>_<43>` that every process recognises; empty: made at first start.",
+        _key,
+        secret=True,
+    ),
+    Setting(
+        "secret",
+        "MODELYARD_SECRET",
+        "",
+        "Secret shared by all hosts, at least 32 characters; several, comma-separated: the first "
+        "signs, all verify. Empty: made in `instance/`.",
+        secret=True,
+    ),
+    Setting(
+        "hosts",
+        "MODELYARD_HOSTS",
+        "localhost,127.0.0.1,[::1]",
+        "Host names that requests may address; `*` allows any.",
+        _names,
+    ),
+    Setting(
+        "proxy",
+        "MODELYARD_PROXY",
+        "0",
+        "How many trusted reverse proxies stand in front (X-Forwarded-*).",
+        _count(least=0, most=10),
+    ),
+    Setting(
+        "threads",
+        "MODELYARD_THREADS",
+        "96",
+        "Requests served at once: more than all slots together, or stalled clients take them all.",
+        _count(),
+    ),
+    Setting("workers", "MODELYARD_WORKERS", "1", "Worker processes of `serve`.", _count(0, 64)),
+    Setting("slots", "MODELYARD_SLOTS", "1", "Jobs that a worker process runs at once.", _count()),
+    Setting(
+        "fit_threads",
+        "MODELYARD_FIT_THREADS",
+        "0",
+        "Threads of a fit; 0: cores / slots.",
+        _count(0, 1024),
+    ),
+    Setting("max_json", "MODELYARD_MAX_JSON", "16M", "Largest JSON body, bytes.", _size),
+    Setting("max_upload", "MODELYARD_MAX_UPLOAD", "20G", "Largest upload as sent, bytes.", _size),
+    Setting(
+        "max_expanded",
+        "MODELYARD_MAX_EXPANDED",
+        "100G",
+        "Largest upload after decompression, bytes.",
+        _size,
+    ),
+    Setting("max_columns", "MODELYARD_MAX_COLUMNS", "5000", "Most columns of a dataset.", _count()),
+    Setting("max_line", "MODELYARD_MAX_LINE", "16M", "Longest line of a dataset, bytes.", _size),
+    Setting("max_rows", "MODELYARD_MAX_ROWS", "10000", "Most rows of one prediction.", _count()),
+    Setting(
+        "upload_slots",
+        "MODELYARD_UPLOAD_SLOTS",
+        "24",
+        "Uploads taken at once; more: 503.",
+        _count(),
+    ),
+    Setting(
+        "body_slots",
+        "MODELYARD_BODY_SLOTS",
+        "16",
+        "JSON bodies received at once; more: 503.",
+        _count(),
+    ),
+    Setting(
+        "stream_slots",
+        "MODELYARD_STREAM_SLOTS",
+        "16",
+        "Event streams and waits open at once; more: 503.",
+        _count(),
+    ),
+    Setting(
+        "predict_slots",
+        "MODELYARD_PREDICT_SLOTS",
+        "0",
+        "Predictions at work at once; 0: twice the cores.",
+        _count(0, 1024),
+    ),
+    Setting(
+        "predict_waiters",
+        "MODELYARD_PREDICT_WAITERS",
+        "16",
+        "Predictions that wait for one of those slots; more: 503.",
+        _count(0, 10_000),
+    ),
+    Setting(
+        "predict_wait",
+        "MODELYARD_PREDICT_WAIT",
+        "0.25",
+        "Longest wait for one of those slots, seconds; longer: 503.",
+        _duration,
+    ),
+    Setting(
+        "ingest_memory", "MODELYARD_INGEST_MEMORY", "256M", "Memory of one ingest, bytes.", _size
+    ),
+    Setting(
+        "model_cache", "MODELYARD_MODEL_CACHE", "512M", "Loaded models of a process, bytes.", _size
+    ),
+    Setting(
+        "max_wall_seconds",
+        "MODELYARD_MAX_WALL_SECONDS",
+        "86400",
+        "Longest run, seconds.",
+        _duration,
+    ),
+    Setting(
+        "max_memory", "MODELYARD_MAX_MEMORY", "64G", "Largest memory limit of a run, bytes.", _size
+    ),
+    Setting(
+        "max_queued",
+        "MODELYARD_MAX_QUEUED",
+        "1000",
+        "Most queued runs of a project; 429.",
+        _count(),
+    ),
+    Setting(
+        "quota_rate",
+        "MODELYARD_QUOTA_RATE",
+        "0",
+        "Requests a second of a key, counted by each API process; more: 429. 0: no limit.",
+        _rate,
+    ),
+    Setting(
+        "quota_burst",
+        "MODELYARD_QUOTA_BURST",
+        "100",
+        "Requests that a key that was silent may send at once, where there is a rate.",
+        _count(most=10**6),
+    ),
+    Setting(
+        "lease_seconds",
+        "MODELYARD_LEASE_SECONDS",
+        "6",
+        "A worker silent so long is dead.",
+        _duration,
+    ),
+    Setting(
+        "idempotency_hours",
+        "MODELYARD_IDEMPOTENCY_HOURS",
+        "24",
+        "How long an Idempotency-Key is remembered.",
+        _duration,
+    ),
+    Setting("log_level", "MODELYARD_LOG_LEVEL", "info", "debug, info, warning or error.", _level),
+    Setting("log_json", "MODELYARD_LOG_JSON", "true", "Logs as JSON lines; else as text.", _switch),
+)
