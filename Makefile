@@ -13,7 +13,7 @@ export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo serve test check fix acceptance openapi docs lock wheel clean runtime dev
+.PHONY: help demo serve test check fix acceptance faults openapi docs lock wheel clean runtime dev
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -43,6 +43,9 @@ fix: dev ## Format, and mend what ruff can mend
 
 acceptance: dev ## Run the slow tests too (QUICK=1 leaves out the longest)
 	$(RUN) -m pytest -n $(JOBS) --dist worksteal -m "slow$(if $(QUICK), and not long)"
+
+faults: dev ## Try every fault of the matrix many times: kills, full disks, outages, stopped clocks
+	FAULTS=full $(RUN) -m pytest -n $(JOBS) --dist worksteal -m fault --timeout 900
 
 openapi: dev ## Regenerate openapi.yaml, then the reference that follows from it
 	$(RUN) -m app openapi > openapi.yaml.new
