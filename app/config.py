@@ -49,6 +49,7 @@ class Settings:
     max_wall_seconds: float
     max_memory: int
     max_queued: int
+    max_queued_in_all: int
     quota_rate: float
     quota_burst: int
     lease_seconds: float

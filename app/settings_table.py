@@ -238,7 +238,14 @@ SETTINGS: tuple[Setting, ...] = (
         "max_queued",
         "MODELYARD_MAX_QUEUED",
         "1000",
-        "Most queued runs of a project; 429.",
+        "Most queued runs of a project, most queued batches, most queued uploads; more: 429.",
+        _count(),
+    ),
+    Setting(
+        "max_queued_in_all",
+        "MODELYARD_MAX_QUEUED_IN_ALL",
+        "10000",
+        "The same of all projects together; more: 503.",
         _count(),
     ),
     Setting(

@@ -28,6 +28,7 @@ from app.kernel.auth import Authenticator
 from app.kernel.gauges import QueueGauges, States
 from app.kernel.http.receiving import Intake
 from app.kernel.idempotency import IdempotencyStore
+from app.kernel.jobs.bounds import BoundedQueue
 from app.kernel.jobs.queue import JobQueue
 from app.kernel.local_rpc import Client as LocalClient
 from app.kernel.long_work.lifecycle import states_of
@@ -205,9 +206,14 @@ class Wiring:
         """What happened to the services served here."""
         return Trail(self.databases())
 
-    def jobs(self, service: str) -> JobQueue:
+    def jobs(self, service: str) -> BoundedQueue:
         """The queue in a service's database; services with one database share it."""
-        return JobQueue(self.database(service))
+        settings = self.settings
+        return BoundedQueue(
+            self.database(service),
+            of_project=settings.max_queued,
+            in_all=settings.max_queued_in_all,
+        )
 
     @cached_property
     def fit_threads(self) -> int:
@@ -246,7 +252,6 @@ class Wiring:
                 ),
             ),
             downloads=self.download_slots,
-            most_queued=settings.max_queued,
         )
 
     @cached_property
@@ -278,7 +283,6 @@ class Wiring:
             RunBounds(
                 max_wall_seconds=self.settings.max_wall_seconds,
                 max_memory=self.settings.max_memory,
-                max_queued=self.settings.max_queued,
                 threads=self.fit_threads,
             ),
         )

@@ -36,4 +36,5 @@ class Trail:
         project = None if everything else call.project
         if after == "latest":
             return [], self._events.head()
+        wait = call.patience(wait)
         return self._events.read(after, project=project, limit=limit, wait=wait, source=source)

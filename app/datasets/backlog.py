@@ -32,10 +32,10 @@ from app.datasets.uploads import Upload
 from app.kernel.artifacts.store import ArtifactStore
 from app.kernel.auth import Call
 from app.kernel.changes import Accepted, Change, Changes, Result
-from app.kernel.errors import ServiceError, TooManyRequests, Unavailable
+from app.kernel.errors import ServiceError, Unavailable
 from app.kernel.http.uploads import throttled
+from app.kernel.jobs.bounds import BoundedQueue
 from app.kernel.jobs.claims import Fenced, Job
-from app.kernel.jobs.queue import JobQueue
 from app.kernel.sql import Database, new_id, utc_now
 from app.kernel.work_folders import work_folder
 
@@ -55,10 +55,9 @@ class Backlog:
         database: Database,
         store: ArtifactStore,
         conversions: Conversions,
-        jobs: JobQueue,
+        jobs: BoundedQueue,
         *,
         work: Path,
-        most_queued: int,
     ) -> None:
         self._changes = Changes(database, "datasets")
         self._database = database
@@ -66,17 +65,15 @@ class Backlog:
         self._conversions = conversions
         self._jobs = jobs
         self._work = work
-        self._most_queued = most_queued
 
     def enqueue(self, call: Call, target: Target, upload: Upload) -> Result:
-        """Keep the upload, and make the version later; raises TooManyRequests."""
+        """Keep the upload, and make the version later; raises TooManyRequests, Unavailable."""
         self._conversions.check(call, target)
         key = f"{call.project}/uploads/{new_id()}"
         with undone_on_failure(self._store, key) as undo:
             self._store.put(key, upload.path)
             with self._changes.begin(call) as change:
-                if self._jobs.waiting(change.session, KIND, call.project) >= self._most_queued:
-                    raise TooManyRequests("Too many uploads of this project wait", retry_after=10)
+                self._jobs.admit(change.session, KIND, call.project)
                 dataset = open_target(change, target)
                 version = number_version(change, dataset, upload)
                 version.upload_key, version.attempt = key, 0

@@ -9,6 +9,7 @@ from app.datasets.tables import Version
 from app.datasets.versions import Versions
 from app.kernel.artifacts.stored import Stored
 from app.kernel.errors import Invalid, NotAcceptable
+from app.kernel.http.api import current_call
 from app.kernel.http.downloads import sent
 from app.kernel.http.sendable import Sendable
 from app.kernel.slots import Slots
@@ -81,7 +82,8 @@ def _text(
     place: ExitStack,
 ) -> Sendable:
     format_ = "csv" if spreadsheet else etag.rpartition(".")[2]
-    file = place.enter_context(closing(versions.text(stored, format_, spreadsheet=spreadsheet)))
+    text = versions.text(current_call(), stored, format_, spreadsheet=spreadsheet)
+    file = place.enter_context(closing(text))
     return Sendable(
         filename=f"{version.dataset}-{version.number}.{format_}",
         etag=etag,

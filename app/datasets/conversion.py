@@ -83,7 +83,8 @@ class Conversions:
         Raises Invalid, TooLarge, StorageFull, Conflict, NotFound.
         """
         self.check(call, target)
-        with self.made(call.project, upload, beat) as made, self._changes.begin(call) as change:
+        converting = self.made(call.project, upload, beat, deadline=call.deadline)
+        with converting as made, self._changes.begin(call) as change:
             dataset = open_target(change, target)
             version = number_version(change, dataset, upload)
             version.started_at = version.created_at
@@ -94,9 +95,11 @@ class Conversions:
         return result
 
     @contextmanager
-    def made(self, project: str, upload: Upload, beat: Beat) -> Iterator[Made]:
+    def made(
+        self, project: str, upload: Upload, beat: Beat, *, deadline: float | None = None
+    ) -> Iterator[Made]:
         """Convert and store; the bytes are taken back when the block fails."""
-        converted = self._ingest.convert(upload, beat)
+        converted = self._ingest.convert(upload, beat, deadline=deadline)
         name = f"{project}/datasets/{new_id()}"
         table, rejects = f"{name}.parquet", f"{name}.rejects"
         with undone_on_failure(self._store, table, rejects) as undo:

@@ -43,27 +43,40 @@ class LocalFile:
 
 
 class Ingest(Protocol):
-    """The process that reads tables. Every method may raise Unavailable."""
+    """The process that reads tables. Every method may raise Unavailable.
 
-    def convert(self, upload: Upload, beat: Beat) -> Converted:
+    ``deadline`` is a moment of the monotonic clock; past it DeadlineExceeded is raised.
+    """
+
+    def convert(self, upload: Upload, beat: Beat, *, deadline: float | None = None) -> Converted:
         """Turn an upload into Parquet within its folder.
 
         ``beat`` is called with the progress, at least every few seconds; what it raises ends the
-        conversion. Raises Invalid, TooLarge, StorageFull.
+        conversion, and so does ``deadline``. Raises Invalid, TooLarge, StorageFull.
         """
 
     def rows(
-        self, stored: Stored, *, offset: int, limit: int, columns: Sequence[str] | None
+        self,
+        stored: Stored,
+        *,
+        offset: int,
+        limit: int,
+        columns: Sequence[str] | None,
+        deadline: float | None = None,
     ) -> Rows:
         """Rows from an offset on: ``limit`` at most, fewer where they are large, none past the end.
 
         Raises Invalid for an unknown column.
         """
 
-    def rejects(self, stored: Stored, *, offset: int, limit: int) -> Rows:
+    def rejects(
+        self, stored: Stored, *, offset: int, limit: int, deadline: float | None = None
+    ) -> Rows:
         """The same of the rows that were put aside: ``row``, ``column``, ``reason``, ``raw``."""
 
-    def export(self, stored: Stored, format_: str, *, spreadsheet: bool) -> LocalFile:
+    def export(
+        self, stored: Stored, format_: str, *, spreadsheet: bool, deadline: float | None = None
+    ) -> LocalFile:
         """A file with the whole table as ``csv`` or ``ndjson``, made once and kept for a while.
 
         ``spreadsheet`` keeps the texts of a CSV from being formulas.

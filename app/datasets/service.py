@@ -18,7 +18,7 @@ from app.kernel.artifacts.store import ArtifactStore
 from app.kernel.auth import Call
 from app.kernel.changes import Changes
 from app.kernel.http.pagination import Listing, Page
-from app.kernel.jobs.queue import JobQueue
+from app.kernel.jobs.bounds import BoundedQueue
 from app.kernel.signing import KeyRing
 from app.kernel.slots import Slots
 from app.kernel.sql import Database
@@ -47,11 +47,10 @@ class DatasetsService:
         store: ArtifactStore,
         *,
         ingest: Ingest,
-        jobs: JobQueue,
+        jobs: BoundedQueue,
         referrers: Sequence[Referrer],
         intake: Intake,
         downloads: Slots,
-        most_queued: int,
     ) -> None:
         self._changes = Changes(database, "datasets")
         self._database = database
@@ -66,7 +65,6 @@ class DatasetsService:
             self.conversions,
             jobs,
             work=intake.work,
-            most_queued=most_queued,
         )
         self.removal = Removal(database, store, referrers)
         self.leftovers = Leftovers(database, store, intake.work)

@@ -115,7 +115,7 @@ class Versions:
         ``known`` tells whether the caller has seen an ETag: one that it hasn't is a change. No
         database session is held meanwhile.
         """
-        until = time.monotonic() + seconds
+        until = time.monotonic() + call.patience(seconds)
         version = self.get(call, dataset, number)
         seen = version.etag if known is None or known(version.etag) else ""
         while not version.ended and version.etag == seen and time.monotonic() < until:
@@ -144,7 +144,9 @@ class Versions:
         """Rows in their order: ``limit`` at most; raises NotFound, Conflict, Invalid."""
         version = self.get(call, dataset, number)
         stored = stored_table(version)
-        found = self._ingest.rows(stored, offset=offset, limit=limit, columns=columns)
+        found = self._ingest.rows(
+            stored, offset=offset, limit=limit, columns=columns, deadline=call.deadline
+        )
         return _page(version, version.rows or 0, offset, found)
 
     def rejects(
@@ -156,7 +158,7 @@ class Versions:
         stored = stored_rejects(version)
         if stored is None:
             return _page(version, 0, offset, Rows([], []))
-        found = self._ingest.rejects(stored, offset=offset, limit=limit)
+        found = self._ingest.rejects(stored, offset=offset, limit=limit, deadline=call.deadline)
         return _page(version, version.rejected or 0, offset, found)
 
     def table(self, call: Call, dataset: str, number: int) -> tuple[Version, Stored]:
@@ -168,10 +170,12 @@ class Versions:
         """A range of a version's Parquet file; close it if it is not read out."""
         return self._store.stream(stored.key, start, end)
 
-    def text(self, stored: Stored, format_: str, *, spreadsheet: bool) -> "OpenFile":
+    def text(self, call: Call, stored: Stored, format_: str, *, spreadsheet: bool) -> "OpenFile":
         """A version as ``csv`` or ``ndjson``, ready to be read."""
         for _ in range(_TRIES):
-            found = self._ingest.export(stored, format_, spreadsheet=spreadsheet)
+            found = self._ingest.export(
+                stored, format_, spreadsheet=spreadsheet, deadline=call.deadline
+            )
             # It may have given way to others since.
             with suppress(FileNotFoundError):
                 return OpenFile(found)

@@ -7,6 +7,7 @@ and scopes that it acts for, and a deadline.
 
 import hashlib
 import hmac
+import math
 import re
 import secrets
 import time
@@ -18,13 +19,16 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from app.kernel.errors import Forbidden, Unauthenticated
+from app.kernel.errors import DeadlineExceeded, Forbidden, Unauthenticated
 from app.kernel.signing import KeyRing
 
 KEY_PATTERN = re.compile(r"myk_([A-Za-z0-9]{8})_([A-Za-z0-9_-]{43})")
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 PEER_PREFIX = "myp_"
 _PEER_PURPOSE = "peer-token"
+
+# What is left for the answer itself when a wait ends for the caller's deadline.
+_FOR_THE_ANSWER = 0.1
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -49,7 +53,10 @@ class Reservation(Protocol):
 
 @dataclass(frozen=True)
 class Call:
-    """One request to a service: who calls, from where, on what conditions."""
+    """One request to a service: who calls, from where, on what conditions.
+
+    ``deadline`` is a moment of the monotonic clock; None: the caller waits as long as it takes.
+    """
 
     project: str
     key_id: str
@@ -66,6 +73,22 @@ class Call:
         """Raise Forbidden unless the caller holds the scope, or one of several."""
         if self.scopes.isdisjoint(any_of):
             raise Forbidden(f"This needs the scope {any_of[0]}", extra={"scope": any_of[0]})
+
+    def remaining(self, most: float = math.inf) -> float:
+        """How many seconds something may take, ``most`` at most.
+
+        Raises DeadlineExceeded when the caller's deadline has passed.
+        """
+        if self.deadline is None:
+            return most
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise DeadlineExceeded
+        return min(most, left)
+
+    def patience(self, most: float) -> float:
+        """How many seconds to wait for a change, so that an answer without one is in time."""
+        return min(most, max(0.0, self.remaining() - _FOR_THE_ANSWER))
 
 
 class KeyDirectory(Protocol):

@@ -148,6 +148,12 @@ class Changes:
 
     @contextmanager
     def begin(self, call: Call) -> Iterator[Change]:
-        """One transaction; committed on return, rolled back when the block raises."""
+        """One transaction; committed on return, rolled back when the block raises.
+
+        Raises DeadlineExceeded when the caller's deadline has passed, also at the end: then nothing
+        has been done.
+        """
+        call.remaining()
         with self.database.write() as session:
             yield Change(session, call, self._service)
+            call.remaining()

@@ -9,8 +9,10 @@ among the temporary files, and when those are cleared away, another user could m
 """
 
 import contextlib
+import math
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Client as open_connection  # noqa: N813 (a function by its nature)
 from multiprocessing.connection import Connection, Listener
@@ -94,13 +96,20 @@ class Client:
         self._name = name
         self._idle: SimpleQueue[Connection] = SimpleQueue()
 
-    def ask(self, method: str, arguments: dict[str, Any], *, seconds: float) -> Any:
-        """The answer to a question.
+    def ask(
+        self,
+        method: str,
+        arguments: dict[str, Any],
+        *,
+        seconds: float,
+        deadline: float | None = None,
+    ) -> Any:
+        """The answer to a question; ``deadline`` is a moment of the monotonic clock.
 
         Raises the handler's ServiceError, DeadlineExceeded when it takes longer, Unavailable when
         the process is not there or dies meanwhile.
         """
-        for kind, value in self._converse(method, arguments, seconds):
+        for kind, value in self._converse(method, arguments, seconds, deadline):
             if kind == "ok":
                 return value
         raise Unavailable(f"The {self._name} process ended its answer early", retry_after=1)
@@ -109,20 +118,34 @@ class Client:
         """Raise Unavailable unless the process answers."""
         self.ask(_PING, {}, seconds=5)
 
-    def stream(self, method: str, arguments: dict[str, Any], *, seconds: float) -> Iterator[bytes]:
-        """The chunks of an answer; ``seconds`` is the longest wait for the next one."""
-        for kind, value in self._converse(method, arguments, seconds):
+    def stream(
+        self,
+        method: str,
+        arguments: dict[str, Any],
+        *,
+        seconds: float,
+        deadline: float | None = None,
+    ) -> Iterator[bytes]:
+        """The chunks of an answer; ``seconds`` is the longest wait for the next one, ``deadline``
+        the moment of the monotonic clock by which the last one must be there.
+        """
+        for kind, value in self._converse(method, arguments, seconds, deadline):
             if kind == "chunk":
                 yield value
 
     def _converse(
-        self, method: str, arguments: dict[str, Any], seconds: float
+        self,
+        method: str,
+        arguments: dict[str, Any],
+        seconds: float,
+        deadline: float | None = None,
     ) -> Iterator[tuple[str, Any]]:
         connection: Connection | None = self._open(method, arguments)
         reusable = False
         try:
             while connection is not None:
-                if not connection.poll(seconds):
+                left = math.inf if deadline is None else deadline - time.monotonic()
+                if not connection.poll(max(0.0, min(seconds, left))):
                     raise DeadlineExceeded(f"The {self._name} process took too long")
                 kind, value = msgspec.msgpack.decode(connection.recv_bytes())
                 if kind == "error":

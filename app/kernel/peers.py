@@ -16,7 +16,7 @@ import httpx
 
 from app.kernel import errors
 from app.kernel.auth import Call, make_peer_token
-from app.kernel.errors import ServiceError, Unavailable
+from app.kernel.errors import DeadlineExceeded, ServiceError, Unavailable
 from app.kernel.signing import KeyRing
 from app.kernel.sql import in_transaction
 
@@ -74,20 +74,13 @@ class Peer:
     ) -> Reply:
         """Ask the peer in the caller's project; ``path`` lies below the API's prefix.
 
-        Raises the error that the peer answered, Unavailable where it can't be reached in time.
+        What is left of the caller's deadline is the peer's. Raises the error that it answered,
+        Unavailable where it can't be reached in time, DeadlineExceeded past the caller's deadline.
         """
         if in_transaction():
             raise RuntimeError("a peer must not be asked inside a transaction")
-        token = make_peer_token(
-            self._keys,
-            service=self._caller,
-            project=call.project,
-            scopes=frozenset({scope}),
-            lifetime=_TOKEN_SECONDS,
-        )
-        headers = {"Authorization": f"Bearer {token}", "X-Request-Id": call.request_id}
-        if call.traceparent:
-            headers["traceparent"] = call.traceparent
+        seconds = call.remaining(seconds)
+        headers = self._headers(call, scope, seconds)
         try:
             response = self._connect().request(
                 method,
@@ -98,11 +91,27 @@ class Peer:
                 timeout=seconds,
             )
         except httpx.HTTPError as error:
+            call.remaining()
             raise Unavailable(f"The service {self.name} can't be reached") from error
         if response.status_code >= 400:
-            raise self._refusal(response)
+            raise self._refusal(call, response)
         content = response.json() if response.content else None
         return Reply(response.status_code, content, response.headers)
+
+    def _headers(self, call: Call, scope: str, seconds: float) -> dict[str, str]:
+        token = make_peer_token(
+            self._keys,
+            service=self._caller,
+            project=call.project,
+            scopes=frozenset({scope}),
+            lifetime=_TOKEN_SECONDS,
+        )
+        headers = {"Authorization": f"Bearer {token}", "X-Request-Id": call.request_id}
+        if call.deadline is not None:
+            headers["X-Request-Timeout"] = f"{max(seconds, 1e-6):.6f}"
+        if call.traceparent:
+            headers["traceparent"] = call.traceparent
+        return headers
 
     def _connect(self) -> httpx.Client:
         if self._client is None:
@@ -110,7 +119,7 @@ class Peer:
             self._client = httpx.Client(base_url=self._base_url, transport=transport)
         return self._client
 
-    def _refusal(self, response: httpx.Response) -> ServiceError:
+    def _refusal(self, call: Call, response: httpx.Response) -> ServiceError:
         """The error that the peer meant; what is its or our own fault becomes Unavailable."""
         try:
             problem = response.json()
@@ -120,6 +129,8 @@ class Peer:
         known = {"type", "title", "status", "detail", "instance", "request_id", "retryable"}
         extra = {name: value for name, value in problem.items() if name not in known | {"errors"}}
         error = errors.told({**problem, "code": code, "extra": extra})
+        if call.deadline is not None and isinstance(error, DeadlineExceeded):
+            return error
         if error.status >= 500 or error.status in (401, 403):
             return Unavailable(f"The service {self.name} can't answer right now")
         return error

@@ -177,7 +177,7 @@ class Versions:
 
         Without ``known`` that is any other ETag than at first. After so many seconds: as it is.
         """
-        until = time.monotonic() + seconds
+        until = time.monotonic() + call.patience(seconds)
         row = self.get(call, model, number)
         known = known or row.etag.__eq__
         while row.state == IMPORTING and known(row.etag) and time.monotonic() < until:

@@ -11,7 +11,7 @@ from app.kernel.auth import Call
 from app.kernel.errors import Conflict, FieldError, Invalid, NotFound, ServiceError
 from app.kernel.http.pagination import Listing
 from app.kernel.http.sendable import Sendable
-from app.kernel.jobs.queue import JobQueue
+from app.kernel.jobs.bounds import BoundedQueue
 from app.kernel.long_work.desk import WorkDesk, WorkKind
 from app.kernel.long_work.lifecycle import SUCCEEDED
 from app.kernel.signing import KeyRing
@@ -47,7 +47,7 @@ class BatchPredictions(WorkDesk[BatchPrediction]):
         self,
         database: Database,
         ring: KeyRing,
-        jobs: JobQueue,
+        jobs: BoundedQueue,
         directory: Directory,
         datasets: Datasets,
         store: ArtifactStore,

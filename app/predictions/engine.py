@@ -125,9 +125,15 @@ class Engine:
             buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5),
         )
 
-    def score(self, location: Location, columns: Mapping[str, Sequence[Any]]) -> Answered:
+    def score(
+        self,
+        location: Location,
+        columns: Mapping[str, Sequence[Any]],
+        *,
+        deadline: float | None = None,
+    ) -> Answered:
         """One output per row; raises Invalid for rows that the model has no answer for,
-        Unavailable when the scorer isn't there.
+        Unavailable when the scorer isn't there, DeadlineExceeded when it isn't done in time.
         """
         model = None
         if location["serving"]["engine"] == COMPILED:
@@ -137,15 +143,15 @@ class Engine:
             if model is not None:
                 outputs: Sequence[Mapping[str, Any]] = model.score(columns).rows()
             else:
-                outputs = self._ask_scorer(location, columns)
+                outputs = self._ask_scorer(location, columns, deadline)
         self._rows.labels(location["model"], engine).inc(len(outputs))
         return Answered(engine, outputs)
 
     def _ask_scorer(
-        self, location: Location, columns: Mapping[str, Sequence[Any]]
+        self, location: Location, columns: Mapping[str, Sequence[Any]], deadline: float | None
     ) -> Sequence[Mapping[str, Any]]:
         try:
-            return self._scorer.score(location, columns)
+            return self._scorer.score(location, columns, deadline=deadline)
         except ServiceError as error:
             if error.status == 500:
                 raise Unavailable(f"{location['subject']} can't be scored right now") from error

@@ -59,6 +59,12 @@ class Scorer(Protocol):
     """What scores a version that isn't served compiled."""
 
     def score(
-        self, location: Mapping[str, Any], columns: Mapping[str, Sequence[Any]]
+        self,
+        location: Mapping[str, Any],
+        columns: Mapping[str, Sequence[Any]],
+        *,
+        deadline: float | None = None,
     ) -> Sequence[Mapping[str, Any]]:
-        """One output per row; raises Unavailable when the process is not there."""
+        """One output per row; raises Unavailable when the process is not there, DeadlineExceeded
+        when it hasn't answered by that moment of the monotonic clock.
+        """

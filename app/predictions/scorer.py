@@ -4,7 +4,9 @@ It alone of the serving processes loads scikit-learn and joblib artifacts, check
 allow-list. One native thread each: rows are few, and the requests come in parallel.
 """
 
+import math
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from threadpoolctl import threadpool_limits
 
-from app.kernel.errors import Invalid
+from app.kernel.errors import DeadlineExceeded, Invalid
 from app.scoring.estimator import answer
 from app.scoring.frame import Recipe, prepare
 from app.scoring.loader import load_sklearn
@@ -93,10 +95,13 @@ class Scoring:
 
     def score(self, arguments: dict[str, Any]) -> list[dict[str, Any]]:
         """Outputs for ``columns`` by the version at ``location``; raises Invalid for rows that the
-        estimator refuses.
+        estimator refuses, DeadlineExceeded when loading it took all the ``seconds`` there were.
         """
+        until = time.monotonic() + arguments.get("seconds", math.inf)
         location, columns = arguments["location"], arguments["columns"]
         estimator = self._estimators.get(location)
+        if time.monotonic() >= until:
+            raise DeadlineExceeded
         prepared = prepare(Recipe.from_list(location["recipe"]), columns)
         try:
             with self._seconds.labels(location["model"]).time():

@@ -67,7 +67,7 @@ class Predictions:
 
         def score(location: Mapping[str, Any]) -> Predicted:
             columns, _ = read_rows(body, location["signature"]["inputs"], self._most_rows)
-            answered = self._engine.score(location, columns)
+            answered = self._engine.score(location, columns, deadline=call.deadline)
             outputs = _included(answered.outputs, body.get("include"))
             return Predicted(reference.model, location["version"], answered.engine, outputs)
 

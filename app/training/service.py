@@ -9,10 +9,9 @@ from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import Session
 
 from app.kernel.auth import Call
-from app.kernel.changes import Change
-from app.kernel.errors import Invalid, NotFound, ServiceError, TooManyRequests
+from app.kernel.errors import Invalid, NotFound, ServiceError
 from app.kernel.http.pagination import Listing
-from app.kernel.jobs.queue import JobQueue
+from app.kernel.jobs.bounds import BoundedQueue
 from app.kernel.long_work.desk import WorkDesk, WorkKind
 from app.kernel.signing import KeyRing
 from app.kernel.sql import Database, new_id
@@ -48,7 +47,6 @@ class RunBounds:
 
     max_wall_seconds: float
     max_memory: int
-    max_queued: int
     threads: int
 
 
@@ -87,7 +85,7 @@ class TrainingRuns(WorkDesk[TrainingRun]):
         self,
         database: Database,
         ring: KeyRing,
-        jobs: JobQueue,
+        jobs: BoundedQueue,
         datasets: Datasets,
         bounds: RunBounds,
     ) -> None:
@@ -166,25 +164,15 @@ class TrainingRuns(WorkDesk[TrainingRun]):
     def create(self, call: Call, wanted: Mapping[str, Any]) -> TrainingRun:
         """Accept a run: the row, its job and its first event in one transaction.
 
-        Raises Invalid, and TooManyRequests when the project has too many runs waiting.
+        Raises Invalid, TooManyRequests and Unavailable when too many runs wait.
         """
         run_id = new_id()
         with self._planned(call, wanted, run_id) as plan:
             run = _run_of(run_id, call, plan)
             with self._changes.begin(call) as change:
-                self._refuse_flood(change)
                 self._enqueue(change, run, plan.priority)
                 change.answer(run)
         return run
-
-    def _refuse_flood(self, change: Change) -> None:
-        queued = self._jobs.waiting(change.session, JOB, change.call.project)
-        if queued >= self._bounds.max_queued:
-            raise TooManyRequests(
-                f"{queued} runs of this project wait already",
-                retry_after=10,
-                extra={"limit": self._bounds.max_queued},
-            )
 
     def _forget(self, session: Session, row: TrainingRun) -> None:
         session.execute(delete(RunLog).where(RunLog.run_id == row.id))

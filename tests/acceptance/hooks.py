@@ -49,6 +49,7 @@ _WORDS = {
     "tells its format": "only where the type or name of the file doesn't tell it",
 }
 _WAITS = {str(seconds) for seconds in range(2, 31)}
+_SECONDS = re.compile(r"[0-9.]+")
 _NO_KEY = "00000000"
 _requests = itertools.count(1)
 
@@ -71,9 +72,7 @@ def before_call(_context: Any, case: Any, _options: Any) -> None:
     """
     if case.path_parameters.get("key_id") == os.environ["FUZZ_KEY_ID"]:
         case.path_parameters["key_id"] = _NO_KEY
-    # That waiting waits is tested elsewhere.
-    if str(case.query.get("wait")) in _WAITS:
-        case.query["wait"] = 1
+    _give_time(case)
     if not _fits(case):
         return
     for parameter in case.operation.headers:
@@ -89,6 +88,14 @@ def before_call(_context: Any, case: Any, _options: Any) -> None:
     for place in ("page_token", "after"):
         if isinstance(case.query.get(place), str):
             del case.query[place]
+
+
+def _give_time(case: Any) -> None:
+    """That waiting waits, and that a deadline ends what takes too long, is tested elsewhere."""
+    if str(case.query.get("wait")) in _WAITS:
+        case.query["wait"] = 1
+    if _SECONDS.fullmatch(str(case.headers.get("X-Request-Timeout"))):
+        case.headers["X-Request-Timeout"] = "3600"
 
 
 @schemathesis.check

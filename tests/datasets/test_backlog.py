@@ -125,7 +125,7 @@ def test_an_outage_of_the_ingest_is_tried_again(installation, client, monkeypatc
     ingest = installation.service.backlog._conversions._ingest
     convert = ingest.convert
 
-    def shaky(sent, beat):
+    def shaky(sent, beat, **_):
         tries.append(1)
         if len(tries) == 1:
             raise Unavailable("The ingest process has gone", retry_after=0.05)
@@ -143,7 +143,7 @@ def test_progress_is_told_and_is_no_change(installation, client, monkeypatch):
     ingest = installation.service.backlog._conversions._ingest
     convert = ingest.convert
 
-    def slow(sent, beat):
+    def slow(sent, beat, **_):
         beat({"fraction": 0.1, "step": "reading", "message": ""})
         time.sleep(1.1)
         before = client.get(VERSION)
@@ -164,7 +164,7 @@ def test_a_version_deleted_while_it_is_made_leaves_nothing(installation, client,
     ingest = installation.service.backlog._conversions._ingest
     convert = ingest.convert
 
-    def deleted_meanwhile(sent, beat):
+    def deleted_meanwhile(sent, beat, **_):
         found = convert(sent, beat)
         assert client.delete(VERSION).status_code == 204
         return found

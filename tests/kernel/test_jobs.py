@@ -140,7 +140,7 @@ class TestEnqueue:
     def test_is_part_of_the_callers_transaction(self, queue):
         with rolled_back(queue.database) as session:
             queue.enqueue(session, "k", "r", project="p")
-            assert queue.waiting(session, "k") == 1
+            assert session.scalars(select(JobRow.ref)).all() == ["r"]
         assert queue.depth() == {}
 
     def test_of_the_same_unfinished_work_changes_nothing(self, queue):
@@ -154,14 +154,6 @@ class TestEnqueue:
         worker = claims(queue)
         worker.end(worker.claim("k"), "done")
         assert add(queue) is True
-
-    def test_counts_by_kind_and_project_for_admission(self, queue):
-        add(queue, "1")
-        with queue.database.write() as session:
-            queue.enqueue(session, "k", "2", project="q")
-            assert queue.waiting(session, "k") == 2
-            assert queue.waiting(session, "k", "q") == 1
-            assert queue.waiting(session, "other") == 0
 
 
 class TestCancelQueued:

@@ -105,6 +105,20 @@ def test_more_than_the_project_may_queue_is_429(tmp_path):
         running.close()
 
 
+def test_more_than_all_projects_together_may_queue_is_503(tmp_path):
+    running = Running(tmp_path, max_queued_in_all=2)
+    try:
+        assert [running.submit().status_code for _ in range(2)] == [202, 202]
+        refused = running.submit()
+        assert assert_problem(refused, 503)["limit"] == 2
+        assert int(refused.headers["Retry-After"]) >= 1
+        path = f"{PATH}/{running.client().get(PATH).json['items'][0]['id']}"
+        assert running.client().post(f"{path}/cancel").status_code == 202
+        assert running.submit().status_code == 202
+    finally:
+        running.close()
+
+
 def test_a_queued_run_is_cancelled_at_once_and_only_once(running):
     path = running.submit().headers["Location"]
     client = running.client()

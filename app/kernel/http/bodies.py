@@ -21,6 +21,7 @@ from marshmallow import RAISE, Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 
 from app.kernel.admission import TICKET, Ticket
+from app.kernel.auth import Call
 from app.kernel.errors import FieldError, Invalid, Malformed, TooLarge, UnsupportedMediaType, escape
 from app.kernel.slots import Slots
 
@@ -206,7 +207,7 @@ class StrictParser(FlaskParser):
         body = json_body(req)
         ticket: Ticket | None = req.environ.get(TICKET)
         if ticket is not None:
-            ticket.enter()
+            ticket.enter(cast("Call", g.call).remaining())
         value = decode_json(body)
         if not isinstance(value, dict):
             raise Invalid.at("", "invalid", "The body must be a JSON object")

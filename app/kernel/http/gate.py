@@ -15,7 +15,7 @@ from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from app.kernel.audit import Denials
-from app.kernel.auth import Authenticator, Call
+from app.kernel.auth import Authenticator, Call, Principal
 from app.kernel.errors import (
     Forbidden,
     Invalid,
@@ -25,6 +25,7 @@ from app.kernel.errors import (
     Unauthenticated,
 )
 from app.kernel.http.api import Operation, query_faults
+from app.kernel.http.spec import LONGEST_TIMEOUT, SHORTEST_TIMEOUT
 from app.kernel.quotas import Quotas
 from app.kernel.slots import Slots
 from app.kernel.sql import utc_now
@@ -33,6 +34,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _TAG = re.compile(r'\s*(?:W/)?("[^"]*"|\*)\s*(?:,|$)')
 _MOST_FAULTS = 20
+_TIMEOUT = re.compile(r"[0-9]{1,4}(\.[0-9]{1,20})?")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # For answers that are data. A browser that is led to one runs nothing, and shows it in no frame.
 _HEADERS: Final = {
@@ -108,6 +110,7 @@ class Gate:
         except Unauthenticated as error:
             self._deny(error, "", "")
             raise
+        self._count(principal)
         call = Call(
             project=principal.project,
             key_id=principal.key_id,
@@ -116,9 +119,9 @@ class Gate:
             address=request.remote_addr or "",
             peer=principal.peer,
             if_match=if_match(request.headers.get("If-Match")),
+            deadline=_deadline(request.headers.getlist("X-Request-Timeout")),
             traceparent=_traceparent(request.headers.get("traceparent")),
         )
-        self._count(call)
         try:
             call.require(*scopes)
         except Forbidden as error:
@@ -126,11 +129,11 @@ class Gate:
             raise
         return call
 
-    def _count(self, call: Call) -> None:
+    def _count(self, principal: Principal) -> None:
         """Take the request out of the key's quota; peers have asked in the name of one already."""
-        if self._quotas is None or call.peer is not None:
+        if self._quotas is None or principal.peer is not None:
             return
-        standing = self._quotas.take(call.key_id)
+        standing = self._quotas.take(principal.key_id)
         g.quota = self._quotas.headers(standing)
         if not standing.admitted:
             raise TooManyRequests(
@@ -191,6 +194,17 @@ def safe_headers(request_id: str) -> dict[str, str]:
 def sound_request_id(sent: str | None) -> str:
     """The id that a request sent, where it is one; else a new one."""
     return sent if sent and _REQUEST_ID.fullmatch(sent) else str(uuid.uuid4())
+
+
+def _deadline(sent: list[str]) -> float | None:
+    """The moment until which the caller waits; raises Invalid for what is no time span."""
+    if not sent:
+        return None
+    seconds = float(sent[0]) if len(sent) == 1 and _TIMEOUT.fullmatch(sent[0]) else 0.0
+    if not SHORTEST_TIMEOUT <= seconds <= LONGEST_TIMEOUT:
+        told = f"One number of seconds from {SHORTEST_TIMEOUT} to {LONGEST_TIMEOUT}"
+        raise Invalid.at("X-Request-Timeout", "invalid", told)
+    return time.monotonic() + seconds
 
 
 def _traceparent(sent: str | None) -> str | None:

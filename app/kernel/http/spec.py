@@ -53,6 +53,14 @@ RANGE: dict[str, Any] = {
     "schema": {"type": "string"},
     "description": "`bytes=0-1023`: only that part of the file.",
 }
+SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 0.001, 3600
+REQUEST_TIMEOUT: dict[str, Any] = {
+    "in": "header",
+    "name": "X-Request-Timeout",
+    "required": False,
+    "schema": {"type": "number", "minimum": SHORTEST_TIMEOUT, "maximum": LONGEST_TIMEOUT},
+    "description": "Seconds for which the caller waits; past them the answer is 504.",
+}
 _TEXT = {"type": "string", "minLength": 1}
 _SECONDS = {"type": "integer", "minimum": 1}
 
@@ -115,6 +123,7 @@ PROBLEMS = {
     422: "Invalid",
     429: "TooManyRequests",
     503: "Unavailable",
+    504: "DeadlineExceeded",
     507: "StorageFull",
 }
 _VERBS = {"GET": "get", "PUT": "put", "PATCH": "update", "DELETE": "delete", "POST": "create"}
@@ -151,6 +160,8 @@ def document(
         by_hand.append(IF_MATCH)
     if method == "GET" and any(_tagged(told) for _, told in _answers(docs)):
         by_hand.append(IF_NONE_MATCH)
+    if access.scopes:
+        by_hand.append(REQUEST_TIMEOUT)
     if by_hand:
         # Beside those of the arguments: in the manual part the list would replace them.
         docs.setdefault("arguments", {}).setdefault("parameters", []).extend(by_hand)
@@ -226,7 +237,7 @@ def _refusals(docs: dict[str, Any], method: str, access: Access, rule: str) -> l
     """The failures that an operation may answer with."""
     found = [400]
     if access.scopes:
-        found += [401, 403, 422, 429, 503]
+        found += [401, 403, 422, 429, 503, 504]
     if "<" in rule:
         found += [404]
     if method != "GET":

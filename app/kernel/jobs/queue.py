@@ -149,13 +149,6 @@ class JobQueue:
         )
         return done.first() is not None
 
-    def waiting(self, session: Session, kind: str, project: str | None = None) -> int:
-        """How many jobs of a kind are queued: for admission, in the caller's transaction."""
-        query = select(func.count()).where(JobRow.kind == kind, JobRow.state == QUEUED)
-        if project is not None:
-            query = query.where(JobRow.project == project)
-        return session.scalars(query).one()
-
     def depth(self) -> dict[str, int]:
         """The count of queued jobs by kind."""
         query = select(JobRow.kind, func.count()).where(JobRow.state == QUEUED)

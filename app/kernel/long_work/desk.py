@@ -15,7 +15,7 @@ from app.kernel.auth import Call
 from app.kernel.changes import Change, Changes
 from app.kernel.errors import Conflict, NotFound
 from app.kernel.http.pagination import Listing, Page
-from app.kernel.jobs.queue import JobQueue
+from app.kernel.jobs.bounds import BoundedQueue
 from app.kernel.long_work.lifecycle import (
     CANCELLED,
     ENDED,
@@ -50,7 +50,7 @@ class WorkDesk(Generic[Row]):
     """Where clients ask after their work."""
 
     def __init__(
-        self, kind: WorkKind[Row], database: Database, ring: KeyRing, jobs: JobQueue
+        self, kind: WorkKind[Row], database: Database, ring: KeyRing, jobs: BoundedQueue
     ) -> None:
         self._kind = kind
         self._database = database
@@ -59,7 +59,11 @@ class WorkDesk(Generic[Row]):
         self._jobs = jobs
 
     def _enqueue(self, change: Change, row: Row, priority: int = 5) -> None:
-        """Accept new work: its row, its job and its first event in one transaction."""
+        """Accept new work: its row, its job and its first event in one transaction.
+
+        Raises TooManyRequests and Unavailable when too much of it waits.
+        """
+        self._jobs.admit(change.session, self._kind.job, row.project)
         change.session.add(row)
         change.session.flush()
         note(change.session, row, QUEUED, {})
@@ -87,7 +91,7 @@ class WorkDesk(Generic[Row]):
         ``known`` tells whether the caller has seen an ETag; without it, what counts is a change
         from now on.
         """
-        until = time.monotonic() + seconds
+        until = time.monotonic() + call.patience(seconds)
         row = self.get(call, work_id)
         seen = row.etag if known is None or known(row.etag) else ""
         while not row.ended and row.etag == seen and time.monotonic() < until:

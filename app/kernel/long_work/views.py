@@ -173,7 +173,7 @@ def events_answer(
     place = ExitStack()
     place.enter_context(waiting_places().hold())
     response = Response(
-        _stream(events, get, current, after),
+        _stream(events, get, current, after, current_call().remaining(_STREAM_SECONDS)),
         content_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -195,9 +195,10 @@ def _stream(
     get: Callable[[], Watched],
     current: Watched,
     after: int,
+    seconds: float,
 ) -> Iterator[str]:
     """Server-sent events; no database session is held between two looks."""
-    until = time.monotonic() + _STREAM_SECONDS
+    until = time.monotonic() + seconds
     yield ": events follow\n\n"
     shown = None
     while time.monotonic() < until:
