@@ -72,6 +72,22 @@ def problem_response(error: ServiceError) -> Response:
 
 def refusal_of(error: ServiceError, *, path: str, request_id: str) -> Response:
     """The response that tells of ``error``, outside of any request, too."""
+    body = problem_text(error, path=path, request_id=request_id)
+    response = Response(body, error.status, content_type=CONTENT_TYPE)
+    if error.retry_after is not None or error.status in (429, 503):
+        response.headers["Retry-After"] = pause_of(error)
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="modelyard"'
+    return response
+
+
+def pause_of(error: ServiceError) -> str:
+    """How many seconds to wait, as ``Retry-After`` tells it."""
+    return str(max(1, math.ceil(error.retry_after or 1)))
+
+
+def problem_text(error: ServiceError, *, path: str, request_id: str) -> str:
+    """The body of the response that tells of ``error``."""
     body: dict[str, Any] = {
         "type": f"/problems/{error.code}",
         "title": error.title,
@@ -84,12 +100,7 @@ def refusal_of(error: ServiceError, *, path: str, request_id: str) -> Response:
     if error.errors:
         body["errors"] = [_bounded(found) for found in error.errors[:_MOST_ERRORS]]
     body |= {name: value for name, value in error.extra.items() if name not in body}
-    response = Response(json.dumps(body), error.status, content_type=CONTENT_TYPE)
-    if error.retry_after is not None or error.status in (429, 503):
-        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after or 1)))
-    if error.status == 401:
-        response.headers["WWW-Authenticate"] = 'Bearer realm="modelyard"'
-    return response
+    return json.dumps(body)
 
 
 def _bounded(found: FieldError) -> dict[str, Any]:

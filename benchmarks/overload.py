@@ -1,0 +1,164 @@
+"""What the server does under five times the load it has room for, and while it trains.
+
+    python -m benchmarks.overload [--seconds 60] [--fits 4] [--slots 1]
+
+Starts a server of its own on the loopback, trains a model, and measures single predictions: with
+one caller (unloaded), with ever more callers (the peak), by an open loop of five times the peak,
+and with one caller while fits run. It ends with what was promised and what was found, and exits
+with 1 when a promise was not kept. The client shares the machine with the server: its own share is
+shown.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import psutil
+
+from benchmarks.load import Answers, Load
+from tests.server import Server, wait_for
+
+_PENGUINS = Path(__file__).resolve().parents[1] / "examples" / "penguins.csv"
+_ROW = {
+    "island": "Biscoe",
+    "bill_length_mm": 46.1,
+    "bill_depth_mm": 13.2,
+    "flipper_length_mm": 211,
+    "body_mass_g": 4500,
+    "sex": "female",
+    "year": 2007,
+}
+_CALLERS = (2, 4, 8, 16)
+_TIMES = 5
+# A fit of about a minute on two cores: a forest over a table that is made for it.
+_TREES = {"name": "RandomForestClassifier", "params": {"n_estimators": 20_000}}
+
+
+def main() -> int:
+    """Measure; 0 when all promises were kept."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=60, help="of the overload")
+    parser.add_argument("--fits", type=int, default=4, help="asked for while predictions go on")
+    parser.add_argument("--slots", type=int, default=1, help="how many of them run at once")
+    options = parser.parse_args()
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = stack.enter_context(Server(home, {"MODELYARD_SLOTS": str(options.slots)}))
+        client = stack.enter_context(server.client())
+        _train(client)
+        kept = _overload(server, options.seconds) if options.seconds else []
+        if options.fits:
+            kept += _beside_training(server, client, options.fits, options.slots)
+    for promise, holds in kept:
+        print(f"{'kept ' if holds else 'SHORT'}  {promise}")
+    return 0 if all(holds for _, holds in kept) else 1
+
+
+def _train(client: httpx.Client) -> None:
+    files = {"file": ("penguins.csv", _PENGUINS.read_bytes(), "text/csv")}
+    client.post("/datasets", data={"name": "penguins"}, files=files).raise_for_status()
+    assert _fit(client)["state"] == "succeeded"
+
+
+def _fit(client: httpx.Client) -> dict[str, object]:
+    return wait_for(client, _started(client, None))
+
+
+def _started(client: httpx.Client, estimator: object) -> str:
+    wanted = {"model": "penguins", "dataset": "penguins", "target": "species"}
+    if estimator is not None:
+        wanted |= {"model": "forest", "estimator": estimator}
+    answer = client.post("/training-runs", json=wanted)
+    answer.raise_for_status()
+    return f"/training-runs/{answer.json()['id']}"
+
+
+def _load(server: Server) -> Load:
+    body = json.dumps({"inputs": [_ROW]}).encode()
+    head = (
+        "POST /api/v1/models/penguins/predict HTTP/1.1",
+        f"Host: 127.0.0.1:{server.port}",
+        f"Authorization: Bearer {server.admin_key}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    )
+    return Load(server.port, "\r\n".join(head).encode() + b"\r\n\r\n" + body)
+
+
+def _overload(server: Server, seconds: float) -> list[tuple[str, bool]]:
+    with _load(server) as load:
+        load.closed(1, 2)
+        unloaded = _told("one caller", load.closed(1, 5))
+    peak = 0.0
+    for callers in _CALLERS:
+        with _load(server) as load:
+            peak = max(peak, _told(f"{callers} callers", load.closed(callers, 5)).rate(200))
+    before = _memory(server)
+    with _load(server) as load:
+        found = _told(f"{_TIMES} x the peak", load.open(_TIMES * peak, seconds))
+    grown = _memory(server) / before
+    slow = found.quantile(200, 0.99) / unloaded.quantile(200, 0.99)
+    shed = found.quantile(503, 0.5)
+    share = found.rate(200) / peak
+    return [
+        (f"p99 of the admitted is {slow:.2f} x the unloaded, 2 at most", slow <= 2),
+        (f"the median refusal takes {shed * 1000:.1f} ms, 50 at most", shed < 0.05),
+        (f"goodput is {share:.0%} of the peak, 80 % at least", share >= 0.8),
+        (f"memory is {grown:.2f} x what it was, 1.2 at most", grown <= 1.2),
+    ]
+
+
+def _beside_training(
+    server: Server, client: httpx.Client, fits: int, slots: int
+) -> list[tuple[str, bool]]:
+    with _load(server) as load:
+        alone = _told("one caller", load.closed(1, 15))
+        runs = [_started(client, _TREES) for _ in range(fits)]
+        at_once = min(fits, slots)
+        while _running(client, runs) < at_once:
+            time.sleep(0.2)
+        beside = _told(f"beside {at_once} fits", load.closed(1, 15))
+        running = _running(client, runs)
+    for run in runs:
+        client.post(f"{run}/cancel")
+    assert running == at_once, f"only {running} fits were still running"
+    slow = beside.quantile(200, 0.99) / alone.quantile(200, 0.99)
+    return [(f"p99 beside {at_once} fits is {slow:.2f} x that without, 2 at most", slow <= 2)]
+
+
+def _running(client: httpx.Client, runs: list[str]) -> int:
+    return sum(client.get(run).json()["state"] == "running" for run in runs)
+
+
+def _memory(server: Server) -> int:
+    """What the API's processes hold, bytes."""
+    return sum(process.memory_info().rss for process in _api(server))
+
+
+def _api(server: Server) -> list[psutil.Process]:
+    (main, *_) = server.processes("role api")
+    return [main, *main.children(recursive=True)]
+
+
+def _told(what: str, found: Answers) -> Answers:
+    """A line of what was found."""
+    told = [f"{what:<16}", f"{found.rate(200):6.0f}/s"]
+    for status in sorted(found.seconds):
+        middle, most = (found.quantile(status, share) * 1000 for share in (0.5, 0.99))
+        told.append(f"{status}: {found.count(status)} (p50 {middle:.1f} ms, p99 {most:.1f} ms)")
+    if found.broken or found.unsent:
+        told.append(f"broken {found.broken}, unsent {found.unsent}")
+    share = found.client_seconds / (found.ended - found.started)
+    told.append(f"client {share:.0%} of a core, load average {os.getloadavg()[0]:.1f}")
+    print("  ".join(told), flush=True)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
