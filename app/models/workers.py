@@ -1,8 +1,12 @@
-"""The job ``import_skops``: a sandboxed child converts a client's file, the worker stores ours."""
+"""The job ``import_skops``: a sandboxed child converts a client's file, another compiles what came
+of it, whose failure costs the model nothing, and the worker stores ours."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import structlog
 
 from app.kernel.artifacts.store import ArtifactStore
 from app.kernel.artifacts.stored import ArtifactCorrupt
@@ -17,12 +21,22 @@ from app.models.service import Models
 from app.models.tables import Version
 from app.models.versions import NewArtifact
 
-PRELOAD = ("app.models.skops.importing",)
+PRELOAD = ("app.models.skops.importing", "app.models.skops.serving")
 LIMITS = Limits(
     wall_seconds=600.0, memory_bytes=6 << 30, cpu_seconds=600.0, file_bytes=4 << 30, threads=1
 )
-_TARGET = "app.models.skops.importing:run"
+COMPILE_LIMITS = replace(LIMITS, wall_seconds=120.0)
+_TARGET, _COMPILE = "app.models.skops.importing:run", "app.models.skops.serving:run"
+_FILES: Final[Mapping[str, str]] = {"joblib": "model.joblib", "compiled": "compiled.myc"}
+_NOT_COMPILED = {
+    "engine": "sklearn",
+    "reason": "the compiled form was not finished",
+    "verified": None,
+}
 _CODES = {"error": "import_error", "process_limit": "import_error", "file_limit": "storage_full"}
+
+
+log = structlog.get_logger("models")
 
 
 class _Refused(Exception):
@@ -68,10 +82,9 @@ class ImportHandler:
                 source = folder / "source.skops"
                 self._store.fetch(upload.key, upload.digest, source, size=upload.bytes)
                 result = self._convert(job, version, folder, source)
-                stored = self._store.put(
-                    f"{version.project}/models/{new_id()}.joblib", folder / result["model"]
-                )
-                made = _imported(version, result, NewArtifact("joblib", stored))
+                serving = self._compile(job, folder, result)
+                artifacts = self._promote(version, folder)
+                made = _imported(version, result, serving, artifacts)
                 self._models.imports.finish(job, version, made)
             except ArtifactCorrupt as error:
                 self._fail(job, _Refused("artifact_missing", error.detail))
@@ -105,6 +118,31 @@ class ImportHandler:
         result: dict[str, Any] = outcome.result
         return result
 
+    def _compile(self, job: Job, folder: Path, result: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Which engine is to serve the model; leaves the compiled form if there is one."""
+        arguments = {name: result[name] for name in ("model", "recipe", "signature")}
+        outcome = self._sandbox.run(
+            _COMPILE, arguments, folder, COMPILE_LIMITS, should_stop=job.should_stop
+        )
+        if outcome.code == "ok":
+            serving: Mapping[str, Any] = outcome.result
+            return serving
+        if outcome.code == "cancelled":
+            raise _reason(outcome)
+        log.warning("not_compiled", version=job.ref, code=outcome.code, why=outcome.detail[:300])
+        return _NOT_COMPILED
+
+    def _promote(self, version: Version, folder: Path) -> list[NewArtifact]:
+        """Put what the children made into the store."""
+        made = [(name, folder / file) for name, file in _FILES.items()]
+        return [
+            NewArtifact(
+                name, self._store.put(f"{version.project}/models/{new_id()}{path.suffix}", path)
+            )
+            for name, path in made
+            if path.exists()
+        ]
+
 
 def _reason(outcome: Outcome) -> Exception:
     """Why there is no result, in the terms of a job: try again, or tell the client."""
@@ -122,7 +160,12 @@ def _reason(outcome: Outcome) -> Exception:
     return _Refused(code, f"The import broke: {failure.type}", retryable=retryable)
 
 
-def _imported(version: Version, result: Mapping[str, Any], model: NewArtifact) -> Imported:
+def _imported(
+    version: Version,
+    result: Mapping[str, Any],
+    serving: Mapping[str, Any],
+    artifacts: Sequence[NewArtifact],
+) -> Imported:
     document = {
         "signature": result["signature"],
         "metrics": {},
@@ -132,8 +175,8 @@ def _imported(version: Version, result: Mapping[str, Any], model: NewArtifact) -
             "estimator": {"imported": result["estimators"]},
             "library_versions": result["library_versions"],
         },
-        "serving": {"engine": "sklearn", "reason": "It was imported", "verified": None},
+        "serving": dict(serving),
         "recipe": result["recipe"],
         "warnings": result["warnings"],
     }
-    return Imported(task=result["task"], artifacts=(model,), document=document)
+    return Imported(task=result["task"], artifacts=tuple(artifacts), document=document)

@@ -241,7 +241,7 @@ def test_an_import_that_its_worker_gives_up_fails(
 ) -> None:
     yard.client().post(f"{API}/models", json={"name": "penguins"})
     yard.client().post(VERSIONS, data=ARCHIVE, content_type=OCTETS)
-    sandbox = cast("Sandbox", Conversions())
+    sandbox = cast("Sandbox", Conversions(compiling=NOT_COMPILED))
     handler = ImportHandler(yard.models, yard.wiring.store, sandbox, tmp_path)
 
     def die(_job: Job) -> None:
@@ -266,24 +266,40 @@ REFUSED = Failure("Invalid", "It names os.system", "..", True, "invalid", ({"poi
 BROKEN = Failure("KeyError", "'/home/secret'", "..", False, None, ())
 
 
-class Conversions:
-    """A sandbox whose children end as a test says, one after the other."""
+VERIFIED = {"rows": 1000, "max_abs_diff": 0.0, "label_flips": 0}
+COMPILED = {"engine": "compiled", "reason": None, "verified": VERIFIED}
+NOT_COMPILED = Outcome("time_limit", "Too long")
 
-    def __init__(self, *outcomes: Outcome) -> None:
+
+class Conversions:
+    """A sandbox whose conversions end as a test says, one after the other, and compiling, too."""
+
+    def __init__(self, *outcomes: Outcome, compiling: Outcome) -> None:
         self.outcomes = list(outcomes)
+        self.compiling = compiling
         self.arguments: list[dict[str, Any]] = []
 
-    def run(self, _target: str, arguments: dict[str, Any], work: Path, *_: Any, **__: Any) -> Any:
+    def run(self, target: str, arguments: dict[str, Any], work: Path, *_: Any, **__: Any) -> Any:
         """What is next."""
+        if target.startswith("app.models.skops.serving"):
+            if self.compiling.code == "ok":
+                (work / "compiled.myc").write_bytes(b"our own compiled form")
+            return self.compiling
         assert Path(arguments["source"]).read_bytes() == ARCHIVE
         self.arguments.append(arguments)
         (work / "model.joblib").write_bytes(b"our own joblib file")
         return self.outcomes.pop(0)
 
 
-def _imported(yard: Modelyard, work: Path, *outcomes: Outcome, form: Any = None) -> dict[str, Any]:
+def _imported(
+    yard: Modelyard,
+    work: Path,
+    *outcomes: Outcome,
+    form: Any = None,
+    compiling: Outcome = NOT_COMPILED,
+) -> dict[str, Any]:
     """The version that came of a file, and nothing left in the work folder."""
-    sandbox = Conversions(*outcomes)
+    sandbox = Conversions(*outcomes, compiling=compiling)
     body = {"data": form} if form else {"data": ARCHIVE, "content_type": OCTETS}
     yard.client().post(VERSIONS, **body)
     handler = ImportHandler(yard.models, yard.wiring.store, cast("Sandbox", sandbox), work)
@@ -302,7 +318,11 @@ def test_a_converted_file_is_a_version_like_any_other(penguins: Modelyard, tmp_p
     shown = _imported(penguins, tmp_path / "work", Outcome("ok", "", RESULT), form=form)
     assert shown["asked"][0]["inputs"] == inputs
     assert (shown["state"], shown["task"]) == ("ready", "regression")
-    assert shown["serving"]["engine"] == "sklearn"
+    assert shown["serving"] == {
+        "engine": "sklearn",
+        "reason": "the compiled form was not finished",
+        "verified": None,
+    }
     assert shown["lineage"]["estimator"] == {"imported": ["LinearRegression"]}
     assert shown["warnings"][0]["code"] == "unseen_categories"
     client = penguins.client()
@@ -314,6 +334,15 @@ def test_a_converted_file_is_a_version_like_any_other(penguins: Modelyard, tmp_p
         "version.importing",
         "version.registered",
     ]
+
+
+def test_an_import_that_compiles_is_served_compiled(yard: Modelyard, tmp_path: Path) -> None:
+    yard.client().post(f"{API}/models", json={"name": "penguins"})
+    done, compiling = Outcome("ok", "", RESULT), Outcome("ok", "", COMPILED)
+    shown = _imported(yard, tmp_path / "work", done, compiling=compiling)
+    assert (shown["state"], shown["serving"]) == ("ready", COMPILED)
+    kept = yard.client().get(f"{VERSIONS}/1/artifacts/compiled")
+    assert kept.data == b"our own compiled form"
 
 
 @pytest.mark.parametrize(
@@ -351,7 +380,7 @@ def test_a_file_that_is_gone_from_the_store_fails_its_import(
     yard.client().post(f"{API}/models", json={"name": "penguins"})
     yard.client().post(VERSIONS, data=ARCHIVE, content_type=OCTETS)
     yard.wiring.store.delete(yard.stored_keys()[0])
-    sandbox = cast("Sandbox", Conversions())
+    sandbox = cast("Sandbox", Conversions(compiling=NOT_COMPILED))
     handler = ImportHandler(yard.models, yard.wiring.store, sandbox, tmp_path)
     with working(yard, handler.handle, handler.on_failure):
         shown = yard.client().get(f"{VERSIONS}/1?wait=20").json
@@ -375,7 +404,8 @@ def test_real_files_are_converted_in_a_real_sandbox(yard: Modelyard, tmp_path: P
     assert good.library_versions["scikit-learn"]
     assert bad.error is not None
     assert (bad.error["code"], bad.error["errors"][0]["pointer"]) == ("import_error", "/file")
-    assert len(yard.stored_keys()) == 1
+    assert good.document["serving"]["engine"] == "compiled", good.document["serving"]
+    assert len(yard.stored_keys()) == 2
     assert yard.models.collector.run(deep=True) == []
 
 

@@ -14,13 +14,13 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from app.compiling.compiler import compile_and_verify
 from app.kernel.local_rpc import Server
 from app.kernel.process_metrics import with_metrics
 from app.predictions.scorer import Estimators, Scoring
 from app.scoring.estimator import data_frame
 from app.scoring.frame import Recipe, prepare
 from app.settings_table import SERVICES
-from app.training.compile.compiler import compile_and_verify
 from app.training.fit.report import library_versions
 from tests.models.modelyard import Modelyard
 

@@ -22,12 +22,12 @@ from sklearn.preprocessing import (
     TargetEncoder,
 )
 
+from app.compiling.compiler import compile_pipeline
 from app.kernel.errors import Invalid
 from app.scoring.encoder import Batch
 from app.scoring.estimator import data_frame
 from app.scoring.frame import Recipe, prepare
 from app.scoring.model import CompiledModel
-from app.training.compile.compiler import compile_pipeline
 
 FEW = settings(max_examples=30, deadline=None)
 GAPPY = st.lists(st.none() | st.floats(-1e6, 1e6), min_size=4, max_size=12)

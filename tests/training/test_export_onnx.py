@@ -27,15 +27,15 @@ from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC, LinearSVC
 from threadpoolctl import threadpool_limits
 
+from app.compiling.compiler import compile_and_verify
 from app.scoring.cores import JudgeMany
 from app.scoring.estimator import answer
 from app.scoring.format import NotLoadable, load
 from app.scoring.frame import prepare
-from app.training.compile.compiler import compile_and_verify
 from app.training.export import models as export_models
 from app.training.export.onnx import PUBLIC, export_onnx, feeds
 from app.training.export.steps import EXPORTERS
-from tests.training.compile_cases import (
+from tests.compiling.cases import (
     INPUTS,
     RECIPE,
     Case,

@@ -8,6 +8,7 @@ will serve it, and must answer the same.
 """
 
 import io
+import json
 import platform
 import time
 import warnings
@@ -32,7 +33,8 @@ from app.kernel.errors import ServiceError
 from app.models.skops.archive import Archive, ArchiveLimits, read_archive, refused, write_archive
 from app.models.skops.audit import FOR_SKOPS, audit
 from app.models.skops.checks import check_object, reachable
-from app.models.skops.signature import read_columns, read_output, refined, task_of
+from app.models.skops.serving import SAMPLE, made_up_rows
+from app.models.skops.signature import Column, read_columns, read_output, refined, task_of
 from app.scoring.estimator import answer, data_frame
 from app.scoring.frame import PreparedColumn, Recipe, prepare
 from app.scoring.loader import load_sklearn, minor_version
@@ -57,6 +59,7 @@ class Draft:
     recipe: Recipe
     inputs: list[dict[str, Any]]
     rows: Raw
+    columns: Sequence[Column]
     named: bool
     warnings: list[dict[str, str]]
 
@@ -78,7 +81,7 @@ def import_skops(
     inputs: Sequence[Mapping[str, Any]] | None = None,
     limits: ArchiveLimits | None = None,
 ) -> dict[str, Any]:
-    """Leave ``model.joblib`` in ``work`` and tell what it is, as JSON.
+    """Leave ``model.joblib`` and ``sample.json`` in ``work`` and tell what it is, as JSON.
 
     ``inputs`` are the client's columns, ``[{name, type, nullable}]``. Raises Invalid, with pointer
     ``/file`` or below ``/inputs``, and TooLarge.
@@ -96,6 +99,7 @@ def import_skops(
         with _faults("broken_structure", "The model can't be stored"):
             dumped = _dumped(draft, output)
     (work / MODEL).write_bytes(dumped)
+    (work / SAMPLE).write_text(json.dumps(made_up_rows(draft.columns, draft.inputs)), "utf-8")
     return {
         "task": draft.task,
         "n_features": len(draft.inputs),
@@ -165,7 +169,7 @@ def _drafted(model: BaseEstimator, inputs: Sequence[Mapping[str, Any]] | None) -
         notes.append({"code": "column_dropped", "detail": detail, "column": name})
     if not columns.named:
         model = _behind_names(model, recipe, rows)
-    return Draft(model, task, recipe, signature, rows, columns.named, notes)
+    return Draft(model, task, recipe, signature, rows, columns.used, columns.named, notes)
 
 
 def _mend_encoders(model: BaseEstimator) -> list[dict[str, str]]:

@@ -36,16 +36,19 @@ from app.models.skops.archive import refused
 NUMBERS: Final = ("number", "integer", "boolean")
 MAX_COLUMNS: Final = 5000
 MAX_NAME: Final = 500
+UNSEEN: Final = "not seen before"
 _COMMITTEES: Final = (VotingClassifier, VotingRegressor, StackingClassifier, StackingRegressor)
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column that the model uses: what it does with it, and three values to try."""
+    """A column that the model uses: what it does with it, three values to try, and the strings
+    that it knows."""
 
     name: str
     kind: str = "number"
     samples: tuple[Any, ...] = (0.0, 1.0, 2.5)
+    known: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,8 @@ def _strings(
         for place, values in zip(places, getattr(step, "categories_", ()), strict=False):
             known = [str(value) for value in values if isinstance(value, str)]
             if known:
-                samples = (known[0], known[-1], "not seen before")
-                yield place, Column(columns[place].name, "category", samples)
+                samples = (known[0], known[-1], UNSEEN)
+                yield place, Column(columns[place].name, "category", samples, tuple(known))
         filled = getattr(step, "statistics_", None)
         if isinstance(filled, np.ndarray) and filled.dtype.hasobject:
             for place in places:

@@ -8,8 +8,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from app.compiling.emitter import IR_VERSION, OPSET, TREE_OPSET
 from app.scoring.frame import Recipe
-from app.training.compile.emitter import IR_VERSION, OPSET, TREE_OPSET
 
 TYPES: Final[Mapping[str, int]] = {
     "f": TensorProto.DOUBLE,

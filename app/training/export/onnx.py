@@ -17,6 +17,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from app.compiling.rows import RawRow, edge_rows, real_rows
+from app.compiling.verify import TOLERANCE, ask, columns_of
 from app.kernel.errors import Invalid
 from app.scoring.encoder import Level
 from app.scoring.format import load
@@ -24,8 +26,6 @@ from app.scoring.frame import Column, prepare
 from app.scoring.model import CompiledModel
 from app.scoring.step import Step, stored_fields
 from app.scoring.trees import REFUSALS, session
-from app.training.compile.rows import RawRow, edge_rows, real_rows
-from app.training.compile.verify import TOLERANCE, ask, columns_of
 from app.training.export import models as export_models
 from app.training.export.graph import Graph, NotExportable
 from app.training.export.steps import exported

@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from app.compiling.compiler import compile_and_verify
+from app.compiling.rows import json_value
 from app.scoring.frame import Recipe
 from app.scoring.loader import load_sklearn
-from app.training.compile.compiler import compile_and_verify
-from app.training.compile.rows import json_value
 from app.training.export.onnx import export_onnx
 from app.training.fit.files import COMPILED, EXPORT, MODEL, REPORT, SAMPLE, replace_file
 from app.training.fit.table import Table
@@ -47,12 +47,10 @@ def compile_saved(work: Path) -> dict[str, Any]:
         read_sample(work),
         seed=report["random_state"],
     )
-    serving: dict[str, Any] = {"engine": "sklearn", "reason": result.reason, "verified": None}
     if result.compiled is not None:
         replace_file(work / COMPILED, result.compiled)
-        serving = {"engine": "compiled", "reason": None, "verified": result.verified}
-    amend_report(work, serving=serving)
-    return serving
+    amend_report(work, serving=result.serving())
+    return result.serving()
 
 
 def export_saved(work: Path) -> dict[str, Any]:

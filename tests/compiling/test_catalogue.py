@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from threadpoolctl import threadpool_limits
 
+from app.compiling.compiler import compile_and_verify
 from app.scoring.format import load
 from app.scoring.frame import Recipe
-from app.training.compile.compiler import compile_and_verify
+from tests.compiling.cases import answered_otherwise_as_a_batch
 from tests.scoring.fitted_catalogue import catalogue, fitted, frame, targets, task_of, variants
-from tests.training.compile_cases import answered_otherwise_as_a_batch
 
 NUMBERS = ["a", "b", "c", "d"]
 RECIPE = Recipe.from_list(

@@ -34,6 +34,18 @@ from sklearn.preprocessing import (
 )
 from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 
+from app.compiling.categories import build_one_hot, level
+from app.compiling.flow import (
+    Built,
+    Flow,
+    NotCompilable,
+    Plan,
+    as_levels,
+    inner,
+    matrix_for,
+    picked,
+    transforms,
+)
 from app.scoring.categories import FillLevels
 from app.scoring.cores import Affine
 from app.scoring.encoder import LevelsOfMatrix
@@ -51,18 +63,6 @@ from app.scoring.numbers import (
     Scale,
     Stretch,
     YeoJohnson,
-)
-from app.training.compile.categories import build_one_hot, level
-from app.training.compile.flow import (
-    Built,
-    Flow,
-    NotCompilable,
-    Plan,
-    as_levels,
-    inner,
-    matrix_for,
-    picked,
-    transforms,
 )
 
 SELECTORS = (
@@ -104,7 +104,8 @@ def build_imputer(imputer: SimpleImputer, flow: Flow, plan: Plan) -> Built:
 
 
 def _has_strings(flow: Flow, plan: Plan) -> bool:
-    kinds = {plan.recipe.columns[column].kind for column in flow.columns}
+    columns = [column for column in flow.columns if column is not None]
+    kinds = {plan.recipe.columns[column].kind for column in columns}
     return bool(kinds & {"category", "text"})
 
 

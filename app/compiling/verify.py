@@ -16,14 +16,14 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics.pairwise import euclidean_distances
 
+from app.compiling.flow import NotCompilable, Split
+from app.compiling.rows import RawRow, edge_rows, real_rows, split_rows
 from app.kernel.errors import Invalid
 from app.scoring.estimator import answer, data_frame
 from app.scoring.format import agree
 from app.scoring.frame import Column, prepare
 from app.scoring.model import CompiledModel, Golden
 from app.scoring.scores import Array, Scores, joined
-from app.training.compile.flow import NotCompilable, Split
-from app.training.compile.rows import RawRow, edge_rows, real_rows, split_rows
 
 TOLERANCE: Final = 1e-9
 """Relative to the size of the numbers and to 1; what rounding of float64 does stays far below."""

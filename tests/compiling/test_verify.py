@@ -14,12 +14,12 @@ from sklearn.ensemble import (
 from sklearn.linear_model import LogisticRegression, Ridge
 from threadpoolctl import threadpool_limits
 
+from app.compiling import trees as compile_trees
+from app.compiling.compiler import compile_and_verify
 from app.scoring import categories, cores, numbers, texts
 from app.scoring.encoder import Row
 from app.scoring.format import load
-from app.training.compile import trees as compile_trees
-from app.training.compile.compiler import compile_and_verify
-from tests.training.compile_cases import (
+from tests.compiling.cases import (
     INPUTS,
     RECIPE,
     Case,

@@ -44,14 +44,14 @@ class Flow:
     """What reaches a part of the pipeline.
 
     ``kind`` is frame (prepared columns, nothing read yet), matrix or levels (categories by column).
-    ``columns`` are the prepared columns of a frame; ``origins`` tell of each column of a matrix
-    where it comes from, if it is one prepared column, shifted and scaled; ``gaps`` whether
-    something in a matrix may be missing.
+    ``columns`` are the prepared columns of a frame, None for one that the recipe leaves out;
+    ``origins`` tell of each column of a matrix where it comes from, if it is one prepared column,
+    shifted and scaled; ``gaps`` whether something in a matrix may be missing.
     """
 
     kind: str
     width: int
-    columns: tuple[int, ...] = ()
+    columns: tuple[int | None, ...] = ()
     origins: tuple[Origin | None, ...] = ()
     gaps: bool = True
 
@@ -61,6 +61,13 @@ class Flow:
     ) -> "Flow":
         """A matrix; without ``origins`` nothing is known of where its columns come from."""
         return cls("matrix", width, origins=tuple(origins or [None] * width), gaps=gaps)
+
+    def prepared(self) -> list[int]:
+        """The prepared columns of a frame; raises ``NotCompilable`` if one is left out."""
+        columns = [column for column in self.columns if column is not None]
+        if len(columns) < self.width:
+            raise NotCompilable("the pipeline uses a column that the recipe leaves out")
+        return columns
 
 
 @dataclass(frozen=True)
@@ -81,9 +88,10 @@ class Plan:
     widest: int = 1
     splits: list[Split] = field(default_factory=list)
 
-    def start(self) -> Flow:
-        """The flow that reaches the pipeline: the whole prepared frame."""
-        return Flow("frame", len(self.recipe), columns=tuple(range(len(self.recipe))))
+    def start(self, names: Sequence[str]) -> Flow:
+        """The flow that reaches a pipeline that was fitted on columns of these names."""
+        places = {name: place for place, name in enumerate(self.recipe.names)}
+        return Flow("frame", len(names), columns=tuple(places.get(name) for name in names))
 
     def widen(self, width: int) -> None:
         """Note that a matrix of this many cells a row is made on the way."""
@@ -163,23 +171,22 @@ def as_matrix(flow: Flow, plan: Plan) -> Built:
         return [], flow
     if flow.kind == "levels":
         raise NotCompilable("categories reach a part of the pipeline that needs numbers")
-    for column in flow.columns:
+    columns = flow.prepared()
+    for column in columns:
         prepared = plan.recipe.columns[column]
         if prepared.kind not in {"number", "date_part"}:
             raise NotCompilable(f"the strings of {prepared.name!r} reach a part that needs numbers")
     plan.widen(flow.width)
-    origins = [Origin(column) for column in flow.columns]
-    return [Numbers(list(flow.columns))], Flow.matrix(flow.width, origins, gaps=True)
+    origins = [Origin(column) for column in columns]
+    return [Numbers(columns)], Flow.matrix(flow.width, origins, gaps=True)
 
 
 def as_levels(flow: Flow) -> Built:
     """The flow as lists of categories."""
     if flow.kind == "levels":
         return [], flow
-    steps: list[Step] = [Levels(list(flow.columns))]
-    if flow.kind == "matrix":
-        steps = [LevelsOfMatrix()]
-    return steps, Flow("levels", flow.width)
+    step: Step = LevelsOfMatrix() if flow.kind == "matrix" else Levels(flow.prepared())
+    return [step], Flow("levels", flow.width)
 
 
 def picked(flow: Flow, places: Sequence[int]) -> Built:

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from app.compiling.flow import Split
 from app.scoring.frame import Column, PreparedColumn, Recipe
-from app.training.compile.flow import Split
 
 REAL_ROWS: Final = 1000
 SPLITS_TRIED: Final = 500

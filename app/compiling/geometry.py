@@ -8,12 +8,8 @@ from sklearn.covariance import EllipticEnvelope
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.svm import SVC, SVR, NuSVC, NuSVR, OneClassSVM
 
-from app.scoring.cores import Affine, Greatest, JudgeTwo, Mixture, Nearest, Values
-from app.scoring.ensembles import PairVotes
-from app.scoring.kernels import KERNELS, Ellipse, Kernel
-from app.scoring.step import Step
-from app.training.compile.encoders import dense_array, floats
-from app.training.compile.flow import (
+from app.compiling.encoders import dense_array, floats
+from app.compiling.flow import (
     Flow,
     NotCompilable,
     Plan,
@@ -21,7 +17,11 @@ from app.training.compile.flow import (
     matrix_for,
     predicts,
 )
-from app.training.compile.linear import affine
+from app.compiling.linear import affine
+from app.scoring.cores import Affine, Greatest, JudgeTwo, Mixture, Nearest, Values
+from app.scoring.ensembles import PairVotes
+from app.scoring.kernels import KERNELS, Ellipse, Kernel
+from app.scoring.step import Step
 
 
 @predicts(KMeans, MiniBatchKMeans, MeanShift, AffinityPropagation)

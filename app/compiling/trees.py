@@ -25,11 +25,8 @@ from sklearn.tree import (
     ExtraTreeRegressor,
 )
 
-from app.scoring.cores import JudgeMany, JudgeTwo, Values
-from app.scoring.step import Step
-from app.scoring.trees import Isolation, TreeLeaves, TreeSums, WeightedMedian
-from app.training.compile.emitter import Tree, emit, tree_of, tree_of_histograms
-from app.training.compile.flow import (
+from app.compiling.emitter import Tree, emit, tree_of, tree_of_histograms
+from app.compiling.flow import (
     Flow,
     NotCompilable,
     Plan,
@@ -39,7 +36,10 @@ from app.training.compile.flow import (
     matrix_for,
     predicts,
 )
-from app.training.compile.linear import link_of
+from app.compiling.linear import link_of
+from app.scoring.cores import JudgeMany, JudgeTwo, Values
+from app.scoring.step import Step
+from app.scoring.trees import Isolation, TreeLeaves, TreeSums, WeightedMedian
 
 Leaves = Callable[[int, NDArray[np.int64]], Any]
 

@@ -10,9 +10,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_array
 
-from app.scoring.encoder import Together
-from app.scoring.step import Step
-from app.training.compile.flow import (
+from app.compiling.flow import (
     Built,
     Flow,
     NotCompilable,
@@ -26,6 +24,8 @@ from app.training.compile.flow import (
     predicts,
     transforms,
 )
+from app.scoring.encoder import Together
+from app.scoring.step import Step
 
 
 def through(transformer: Any, flow: Flow, plan: Plan) -> Built:

@@ -45,6 +45,15 @@ from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB, Multinomi
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.svm import LinearSVC, LinearSVR
 
+from app.compiling.encoders import floats
+from app.compiling.flow import (
+    Flow,
+    NotCompilable,
+    Plan,
+    inner,
+    matrix_for,
+    predicts,
+)
 from app.scoring.cores import (
     Affine,
     Constant,
@@ -57,15 +66,6 @@ from app.scoring.cores import (
 from app.scoring.cores import Perceptron as Layers
 from app.scoring.numbers import Binarize, Project, Scale
 from app.scoring.step import Step
-from app.training.compile.encoders import floats
-from app.training.compile.flow import (
-    Flow,
-    NotCompilable,
-    Plan,
-    inner,
-    matrix_for,
-    predicts,
-)
 
 REGRESSORS = (
     *(ARDRegression, BayesianRidge, ElasticNet, ElasticNetCV, HuberRegressor, Lars, LarsCV),

@@ -14,12 +14,12 @@ import pandas as pd
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, TargetEncoder
 
+from app.compiling.flow import Built, Flow, NotCompilable, Plan, as_levels, transforms
 from app.scoring.categories import Codes, OneHot
 from app.scoring.encoder import Level, Texts
 from app.scoring.numbers import Normalize
 from app.scoring.step import Step
 from app.scoring.texts import CountTerms, WeighTerms
-from app.training.compile.flow import Built, Flow, NotCompilable, Plan, as_levels, transforms
 
 
 def level(value: Any) -> Level:
@@ -146,9 +146,10 @@ def build_counts(vectorizer: CountVectorizer, flow: Flow, plan: Plan) -> Built:
     """How often each term of the vocabulary occurs."""
     if flow.kind != "frame" or flow.width != 1:
         raise NotCompilable("a text vectorizer must stand on one column of the data")
-    if plan.recipe.columns[flow.columns[0]].kind != "text":
+    column = flow.prepared()[0]
+    if plan.recipe.columns[column].kind != "text":
         raise NotCompilable("a text vectorizer must stand on a column of texts")
-    return [Texts(flow.columns[0]), _counter(vectorizer)], Flow.matrix(len(vectorizer.vocabulary_))
+    return [Texts(column), _counter(vectorizer)], Flow.matrix(len(vectorizer.vocabulary_))
 
 
 def _counter(vectorizer: CountVectorizer) -> CountTerms:

@@ -16,10 +16,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, Final
 
-from app.scoring.format import check_golden, load, save
-from app.scoring.frame import Column, Recipe
-from app.scoring.model import CompiledModel
-from app.training.compile import (
+from app.compiling import (
     categories,
     encoders,
     ensembles,
@@ -28,7 +25,7 @@ from app.training.compile import (
     structure,
     trees,
 )
-from app.training.compile.flow import (
+from app.compiling.flow import (
     NotCompilable,
     Plan,
     as_matrix,
@@ -36,7 +33,10 @@ from app.training.compile.flow import (
     build_transformer,
     chained,
 )
-from app.training.compile.verify import Verification
+from app.compiling.verify import Verification
+from app.scoring.format import check_golden, load, save
+from app.scoring.frame import Column, Recipe
+from app.scoring.model import CompiledModel
 
 NODE_LIMIT: Final = 3_000_000
 """Compiling takes about 300 bytes and 2 microseconds a node."""
@@ -67,6 +67,11 @@ class CompileResult:
     compiled: bytes | None
     verified: dict[str, Any] | None
     reason: str | None
+
+    def serving(self) -> dict[str, Any]:
+        """Which engine is to serve the model, and why."""
+        engine = "sklearn" if self.compiled is None else "compiled"
+        return {"engine": engine, "reason": self.reason, "verified": self.verified}
 
 
 def compile_pipeline(
@@ -113,11 +118,9 @@ def _planned(
     pipeline: Any, recipe: Recipe, output: Mapping[str, Any], node_limit: int
 ) -> tuple[CompiledModel, Plan]:
     plan = Plan(recipe, node_limit)
-    names = getattr(pipeline, "feature_names_in_", None)
-    if names is not None and list(names) != recipe.names:
-        raise NotCompilable("the pipeline was fitted on other columns than the recipe's")
+    start = plan.start(list(getattr(pipeline, "feature_names_in_", recipe.names)))
     if output["task"] == "decomposition":
-        steps, flow = build_transformer(pipeline, plan.start(), plan)
+        steps, flow = build_transformer(pipeline, start, plan)
         more, flow = as_matrix(flow, plan)
         steps = [*steps, *more]
         if flow.width != output["components"]:
@@ -125,7 +128,7 @@ def _planned(
     else:
         if output["task"] == "classification":
             _check_classes(pipeline, output)
-        steps = build_model(pipeline, plan.start(), plan)
+        steps = build_model(pipeline, start, plan)
     versions = {name: version(name) for name in _LIBRARIES}
     versions["python"] = platform.python_version()
     return CompiledModel(recipe, output, chained(steps), plan.widest, versions), plan

@@ -27,13 +27,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC, NuSVC
 
-from app.scoring.cores import Column, JudgeMany, Rejudge, Values
-from app.scoring.encoder import Together
-from app.scoring.ensembles import Blend, Calibrate, Majority, Opinion, Shares
-from app.scoring.numbers import Stretch
-from app.scoring.step import Step
-from app.training.compile.encoders import floats
-from app.training.compile.flow import (
+from app.compiling.encoders import floats
+from app.compiling.flow import (
     Flow,
     NotCompilable,
     Plan,
@@ -45,12 +40,17 @@ from app.training.compile.flow import (
     picked,
     predicts,
 )
-from app.training.compile.trees import (
+from app.compiling.trees import (
     TREE_CLASSIFIERS,
     TREE_REGRESSORS,
     mean_of_trees,
     shares,
 )
+from app.scoring.cores import Column, JudgeMany, Rejudge, Values
+from app.scoring.encoder import Together
+from app.scoring.ensembles import Blend, Calibrate, Majority, Opinion, Shares
+from app.scoring.numbers import Stretch
+from app.scoring.step import Step
 
 
 @predicts(GridSearchCV, RandomizedSearchCV)
