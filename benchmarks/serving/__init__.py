@@ -1,0 +1,1 @@
+"""Predictions over HTTP, beside the servers that one might pick instead."""
