@@ -1,7 +1,8 @@
 """``create_app``: the Flask app of the services that the settings name."""
 
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, cast
+from wsgiref.types import WSGIApplication
 
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
@@ -15,11 +16,13 @@ from app.kernel.http.api import Api
 from app.kernel.http.door import Door
 from app.kernel.http.gate import Gate
 from app.kernel.http.health import Health, health_blueprint
+from app.kernel.http.lane import HotRoute, Lane
 from app.kernel.http.pages import register_documents
 from app.kernel.http.problems import register_problems
 from app.models.resources import blp as models_blueprint
 from app.predictions.batch_resources import blp as predictions_blueprint
-from app.predictions.resources import ADMITTED
+from app.predictions.hot_path import PATH
+from app.predictions.resources import ADMITTED, HOT_ENDPOINT, HOT_RULE
 from app.training.resources import blp as training_blueprint
 from app.wiring import Wiring
 
@@ -66,8 +69,6 @@ def create_app(settings: Settings | None = None, wiring: Wiring | None = None) -
         "MAX_CONTENT_LENGTH": settings.max_json,
         "TRUSTED_HOSTS": None if "*" in settings.hosts else list(settings.hosts),
     }
-    if settings.proxy:
-        _trust_proxies(app, settings.proxy)
     api = Api(app)
     register_problems(app)
     _register_services(app, api, wiring)
@@ -78,15 +79,17 @@ def create_app(settings: Settings | None = None, wiring: Wiring | None = None) -
     app.extensions["download_slots"] = wiring.download_slots
     documents = register_documents(app, api)
     wiring.register_gauges()
-    Gate(
+    gate = Gate(
         api.operations,
         wiring.authenticator,
         wiring.denials,
         wiring.registry,
         body_slots=settings.body_slots,
         quotas=wiring.quotas,
-    ).register(app)
+    )
+    gate.register(app)
     api.check(app, documents)
+    _set_before_flask(app, api, gate, wiring)
     wiring.app = lambda: app.wsgi_app
     return app
 
@@ -106,7 +109,6 @@ def _register_services(app: Flask, api: Api, wiring: Wiring) -> None:
         api.register_blueprint(models_blueprint)
     if "predictions" in served:
         app.extensions |= {"predictions": wiring.predictions, "batches": wiring.batches}
-        app.wsgi_app = Door(app.wsgi_app, wiring.admission, ADMITTED)  # type: ignore[method-assign]
         api.register_blueprint(predictions_blueprint)
     if "access" in served:
         app.extensions["access"] = wiring.access
@@ -125,8 +127,21 @@ def _checks(wiring: Wiring) -> dict[str, Any]:
     return {**checks, "store": wiring.store.check}
 
 
-def _trust_proxies(app: Flask, count: int) -> None:
-    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]
+def _set_before_flask(app: Flask, api: Api, gate: Gate, wiring: Wiring) -> None:
+    """What a request meets before Flask; what is set last here, it meets first."""
+    settings = wiring.settings
+    inner: WSGIApplication = cast("WSGIApplication", app.wsgi_app)
+    serves_predictions = "predictions" in settings.services
+    if serves_predictions:
+        scopes = api.operations[HOT_ENDPOINT, "POST"].scopes
+        route = HotRoute(HOT_RULE, PATH, scopes, wiring.hot_path.answer)
+        inner = Lane(inner, gate, route, app.config["TRUSTED_HOSTS"])
+    if settings.proxy:
+        count = settings.proxy
+        inner = ProxyFix(inner, x_for=count, x_proto=count, x_host=count)
+    if serves_predictions:
+        inner = Door(inner, wiring.admission, ADMITTED)
+    app.wsgi_app = inner  # type: ignore[method-assign, assignment]
 
 
 def _spec_options() -> dict[str, Any]:

@@ -45,6 +45,7 @@ from app.predictions.artifacts import ArtifactReader
 from app.predictions.batches import BatchPredictions
 from app.predictions.directory import Directory
 from app.predictions.engine import Engine, ModelCache
+from app.predictions.hot_path import HotPath
 from app.predictions.peers import DatasetsPeer as PredictionsDatasetsPeer
 from app.predictions.peers import ModelsPeer as PredictionsModelsPeer
 from app.predictions.scorer_client import ScorerClient
@@ -299,17 +300,27 @@ class Wiring:
         return ArtifactReader(self.store, self.ring)
 
     @cached_property
-    def predictions(self) -> Predictions:
-        """Predictions of single rows."""
+    def engine(self) -> Engine:
+        """What scores rows."""
         cache = ModelCache(self.artifact_reader.open, self.settings.model_cache, self.registry)
         scorer = ScorerClient(LocalClient(lambda: self.socket("scorer"), "scorer"))
+        return Engine(cache, scorer, self.registry)
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """Predictions of single rows."""
         return Predictions(
             self.database("predictions"),
             self.ring,
             self.directory,
-            Engine(cache, scorer, self.registry),
+            self.engine,
             self.settings.max_rows,
         )
+
+    @cached_property
+    def hot_path(self) -> HotPath:
+        """The short way of unstored predictions."""
+        return HotPath(self.directory, self.engine, self.settings.max_rows)
 
     @cached_property
     def batches(self) -> BatchPredictions:

@@ -9,6 +9,7 @@ from typing import Any
 from app.kernel.errors import FieldError, Invalid, TooLarge, escape
 
 MOST_ERRORS = 100
+PARTS = ("label", "probabilities", "value", "cluster", "outlier", "score", "components")
 Columns = dict[str, list[Any]]
 _MOMENT = re.compile(
     r"\d{4}-\d{2}-\d{2}(?:[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:[Zz]|[+-]\d{2}:\d{2})?)?"
@@ -34,7 +35,7 @@ def _is_moment(value: Any) -> bool:
     return True
 
 
-_CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "integer": (_is_integer, "an integer"),
     "number": (_is_number, "a number"),
     "boolean": (lambda value: isinstance(value, bool), "true or false"),
@@ -133,6 +134,6 @@ def _value_faults(pointer: str, value: Any, column: Mapping[str, Any]) -> Iterat
         if not column["nullable"]:
             yield FieldError(pointer, "null", "Training saw no missing value in this column")
         return
-    check, wanted = _CHECKS[column["type"]]
+    check, wanted = CHECKS[column["type"]]
     if not check(value):
         yield FieldError(pointer, "type", f"Must be {wanted}", {"type": column["type"]})

@@ -21,6 +21,8 @@ blp = Blueprint(
 
 # The paths whose POSTs take one of the places for predictions.
 ADMITTED: Final = re.compile(r"/api/v1/(models/[^/]+/predict|predictions)")
+HOT_RULE: Final = "/api/v1/models/<name:model>/predict"
+HOT_ENDPOINT: Final = "predictions.Predict"
 _ROW = {
     "island": "Biscoe",
     "bill_length_mm": 46.1,
@@ -94,7 +96,7 @@ class Prediction(MethodView):
         _predictions().delete(current_call(), prediction)
 
 
-@blp.route("/api/v1/models/<name:model>/predict")
+@blp.route(HOT_RULE)
 class Predict(Action):
     """The hot path."""
 

@@ -17,8 +17,8 @@ from app.kernel.http.fields import (
     UtcTime,
 )
 from app.kernel.long_work.views import WorkOut
+from app.predictions.inputs import PARTS
 
-PARTS = ("label", "probabilities", "value", "cluster", "outlier", "score", "components")
 _HIGHEST_VERSION = 999_999_999
 _REFERENCE = {
     "description": "`name`, `name@alias` or `name/version`.",

@@ -2,6 +2,7 @@
 
 import pytest
 
+from app.kernel.http.lane import Lane
 from tests.predictions.predicting import Predicting
 
 
@@ -20,3 +21,10 @@ def any_predicting(request, tmp_path):
     made = Predicting(tmp_path, url)
     yield made
     made.close()
+
+
+@pytest.fixture(params=["short", "long"])
+def either_way(request, monkeypatch):
+    """Past Flask where the lane takes a request, and through Flask in any case."""
+    if request.param == "long":
+        monkeypatch.setattr(Lane, "_is_plain", lambda *_: False)

@@ -10,6 +10,8 @@ from app.kernel.http.bodies import MOST_MEMBERS
 from tests.predictions.predicting import ROW
 from tests.problems import assert_problem
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 PREDICT = "/api/v1/models/fast/predict"
 
 

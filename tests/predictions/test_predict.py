@@ -9,6 +9,8 @@ from app.kernel.errors import Unavailable
 from tests.predictions.predicting import ROW
 from tests.problems import assert_problem
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 ROWS = [ROW, {"mass": None, "island": "Dream"}, {"mass": 3000, "island": "nowhere"}]
 
 

@@ -30,7 +30,7 @@ MOST_VALUES = 2_000_000
 MOST_MEMBERS = 100_000
 _MOST_LISTED = 100
 _PIECE = 1 << 20
-_PATIENCE = 0.25
+BODY_PATIENCE = 0.25
 _CODES = {
     "Missing data for required field.": "required",
     "Unknown field.": "unknown_field",
@@ -72,7 +72,7 @@ def json_body(request: Request) -> bytes:
     """The body of this request, read once: the fingerprint of an Idempotency-Key needs it, too."""
     if "body" not in g:
         limit = request.max_content_length or 2**24
-        with cast("Slots", current_app.extensions["body_slots"]).hold(wait=_PATIENCE):
+        with cast("Slots", current_app.extensions["body_slots"]).hold(wait=BODY_PATIENCE):
             g.body = read_body(request, limit)
     return cast("bytes", g.body)
 

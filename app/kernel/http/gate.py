@@ -8,6 +8,7 @@ import re
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -26,7 +27,7 @@ from app.kernel.errors import (
 )
 from app.kernel.http.api import Operation, query_faults
 from app.kernel.http.spec import LONGEST_TIMEOUT, SHORTEST_TIMEOUT
-from app.kernel.quotas import Quotas
+from app.kernel.quotas import Quotas, Standing
 from app.kernel.slots import Slots
 from app.kernel.sql import utc_now
 
@@ -48,6 +49,35 @@ _HEADERS: Final = {
 log = structlog.get_logger("requests")
 
 
+# Under this name the request's environment holds who was let in before Flask.
+ADMITTED: Final = "modelyard.admitted"
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """Whom a request comes from, and how the quota of the key stands with this request."""
+
+    principal: Principal
+    standing: Standing | None = None
+
+    @property
+    def within_quota(self) -> bool:
+        """Whether the key may send this request."""
+        return self.standing is None or self.standing.admitted
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the log and the metrics tell of an answered request; ``path`` is as it was sent."""
+
+    method: str
+    path: str
+    route: str
+    status: int
+    request_id: str
+    call: Call | None
+
+
 class Gate:
     """Guards the routes of one app."""
 
@@ -65,7 +95,7 @@ class Gate:
         self._authenticator = authenticator
         self._denials = denials
         self._quotas = quotas
-        self._body_slots = Slots(body_slots, "request bodies")
+        self.body_slots = Slots(body_slots, "request bodies")
         labels = ("method", "route", "status")
         self._requests = Counter(
             "modelyard_requests_total", "Requests answered.", labels, registry=registry
@@ -80,7 +110,7 @@ class Gate:
 
     def register(self, app: Flask) -> None:
         """Hang the hooks into the app."""
-        app.extensions["body_slots"] = self._body_slots
+        app.extensions["body_slots"] = self.body_slots
         app.before_request(self.before)
         app.after_request(self.after)
 
@@ -105,12 +135,18 @@ class Gate:
         return self._operations.get((request.endpoint or "", method))
 
     def _admit(self, scopes: tuple[str, ...]) -> Call:
+        admitted: Admitted | None = request.environ.get(ADMITTED)
         try:
-            principal = self._authenticator.authenticate(_authorization(), utc_now())
+            admitted = admitted or self.admit(_authorization())
         except Unauthenticated as error:
             self._deny(error, "", "")
             raise
-        self._count(principal)
+        g.quota = self.quota_headers(admitted)
+        if admitted.standing and not admitted.within_quota:
+            raise TooManyRequests(
+                "The key has sent as many requests as it may", retry_after=admitted.standing.wait
+            )
+        principal = admitted.principal
         call = Call(
             project=principal.project,
             key_id=principal.key_id,
@@ -119,8 +155,8 @@ class Gate:
             address=request.remote_addr or "",
             peer=principal.peer,
             if_match=if_match(request.headers.get("If-Match")),
-            deadline=_deadline(request.headers.getlist("X-Request-Timeout")),
-            traceparent=_traceparent(request.headers.get("traceparent")),
+            deadline=deadline_of(request.headers.getlist("X-Request-Timeout")),
+            traceparent=sound_traceparent(request.headers.get("traceparent")),
         )
         try:
             call.require(*scopes)
@@ -129,16 +165,21 @@ class Gate:
             raise
         return call
 
-    def _count(self, principal: Principal) -> None:
-        """Take the request out of the key's quota; peers have asked in the name of one already."""
+    def admit(self, authorization: str | None) -> Admitted:
+        """Whom a key stands for; takes the request out of its quota. Raises Unauthenticated.
+
+        Peers have asked in the name of a key already, and have none.
+        """
+        principal = self._authenticator.authenticate(authorization, utc_now())
         if self._quotas is None or principal.peer is not None:
-            return
-        standing = self._quotas.take(principal.key_id)
-        g.quota = self._quotas.headers(standing)
-        if not standing.admitted:
-            raise TooManyRequests(
-                "The key has sent as many requests as it may", retry_after=standing.wait
-            )
+            return Admitted(principal)
+        return Admitted(principal, self._quotas.take(principal.key_id))
+
+    def quota_headers(self, admitted: Admitted) -> Mapping[str, str]:
+        """How the quota stands, for the answer."""
+        if self._quotas is None or admitted.standing is None:
+            return {}
+        return self._quotas.headers(admitted.standing)
 
     def _deny(self, error: ServiceError, project: str, key_id: str) -> None:
         self._denials.record(
@@ -162,21 +203,35 @@ class Gate:
             response.headers.pop("Content-Type", None)
         # A client may make up as many methods as it likes, and each label is kept for ever.
         method = request.method if request.method in _METHODS else "other"
-        self._requests.labels(method, route, response.status_code).inc()
-        self._seconds.labels(method, route).observe(seconds)
-        call: Call | None = g.get("call")
+        self.tell(
+            Told(
+                method=method,
+                path=request.path,
+                route=route,
+                status=response.status_code,
+                request_id=g.get("request_id", ""),
+                call=g.get("call"),
+            ),
+            seconds,
+        )
+        return response
+
+    def tell(self, told: "Told", seconds: float) -> None:
+        """Count an answered request, and log it."""
+        call = told.call
+        self._requests.labels(told.method, told.route, told.status).inc()
+        self._seconds.labels(told.method, told.route).observe(seconds)
         # Peers ask all the time; what they ask for is in the log of their own doings.
         tell = log.debug if call and call.peer else log.info
         tell(
             "request",
-            method=request.method,
-            path=request.path[:400],
-            status=response.status_code,
+            method=told.method,
+            path=told.path[:400],
+            status=told.status,
             milliseconds=round(seconds * 1000, 2),
-            request_id=g.get("request_id", ""),
+            request_id=told.request_id,
             **({"project": call.project, "key_id": call.key_id} if call else {}),
         )
-        return response
 
 
 def _authorization() -> str | None:
@@ -196,7 +251,7 @@ def sound_request_id(sent: str | None) -> str:
     return sent if sent and _REQUEST_ID.fullmatch(sent) else str(uuid.uuid4())
 
 
-def _deadline(sent: list[str]) -> float | None:
+def deadline_of(sent: list[str]) -> float | None:
     """The moment until which the caller waits; raises Invalid for what is no time span."""
     if not sent:
         return None
@@ -207,7 +262,8 @@ def _deadline(sent: list[str]) -> float | None:
     return time.monotonic() + seconds
 
 
-def _traceparent(sent: str | None) -> str | None:
+def sound_traceparent(sent: str | None) -> str | None:
+    """The trace that a request belongs to, where it names one."""
     return sent if sent and _TRACEPARENT.fullmatch(sent) else None
 
 
