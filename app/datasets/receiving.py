@@ -1,7 +1,5 @@
 """A request's body on its way into an ``Upload``: raw, or as the file of a form."""
 
-import re
-from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -19,6 +17,7 @@ from app.kernel.errors import Invalid, ServiceError, Unavailable, UnsupportedMed
 from app.kernel.http.api import held_key
 from app.kernel.http.bodies import content_coding, decode_json, field_errors
 from app.kernel.http.multipart import Form, FormReader
+from app.kernel.http.receiving import promised_digest
 from app.kernel.http.uploads import PIECE, Body, Promise, Spool, plain_filename, throttled
 from app.kernel.work_folders import work_folder
 
@@ -31,7 +30,6 @@ TYPES = {
 OCTETS = "application/octet-stream"
 _SUFFIXES = {**{f".{name}": name for name in FORMATS}, ".jsonl": "ndjson", ".pq": "parquet"}
 _GZIP_TYPES = ("application/gzip", "application/x-gzip")
-_DIGEST = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/]{43}=):\s*(?:,|$)")
 _RENEWAL_SECONDS = 15.0
 _UNLIMITED = 2**62
 _MOST_TAKEN = 8 << 20
@@ -104,7 +102,7 @@ def received(intake: Intake, query: Mapping[str, Any], texts: frozenset[str]) ->
     ``texts`` are the names that a form's texts may have. Raises Unavailable when too many uploads
     are under way, LengthRequired, TooLarge, Malformed, Invalid, UnsupportedMediaType, StorageFull.
     """
-    promise = Promise(_promised_length(), _promised_digest())
+    promise = Promise(_promised_length(), promised_digest())
     promise.check(intake.most)
     # What is wrong with the way to read is said before the file is sent.
     wanted = _request(intake, query, _gzip(), _format_of_type(query), None)
@@ -200,16 +198,6 @@ def _promised_length() -> int | None:
     """Content-Length; None for a chunked body. A request with neither has no body."""
     length = request.content_length
     return 0 if length is None and "Transfer-Encoding" not in request.headers else length
-
-
-def _promised_digest() -> bytes | None:
-    sent = request.headers.get("Content-Digest")
-    if sent is None:
-        return None
-    found = _DIGEST.search(sent)
-    if found is None:
-        raise Invalid.at("Content-Digest", "invalid", "Send `sha-256=:<base64>:` (RFC 9530)")
-    return b64decode(found[1])
 
 
 def _rules(form: Form | None) -> dict[str, ColumnRule]:

@@ -17,7 +17,8 @@ from app.kernel.http.fields import (
     UtcTime,
 )
 from app.kernel.http.spec import CONTENT_DIGEST, IDEMPOTENCY_KEY
-from app.kernel.long_work.views import Progress
+from app.kernel.long_work.views import Progress, WorkError
+from app.kernel.references import Referrer
 
 # apispec adds "null" by itself where None is allowed.
 _VALUE = {"type": ["string", "number", "boolean"]}
@@ -211,12 +212,9 @@ class RowError(Output):
     allowed = fields.Raw()
 
 
-class VersionError(Output):
+class VersionError(WorkError):
     """Why no version came of an upload."""
 
-    code = fields.String(required=True)
-    detail = fields.String(required=True)
-    retryable = fields.Boolean(required=True)
     errors = fields.List(fields.Nested(RowError), required=True)
 
 
@@ -366,13 +364,8 @@ class RemovalQuery(Input):
     dry_run = fields.Boolean(load_default=False, truthy={"true"}, falsy={"false"})
 
 
-class ReferenceOut(Output):
+class ReferenceOut(Referrer):
     """What needs a version to stay."""
-
-    service = fields.String(required=True)
-    subject = fields.String(required=True)
-    state = fields.String(required=True)
-    reason = fields.String(required=True)
 
 
 class RemovalPlan(Output):

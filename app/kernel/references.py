@@ -30,6 +30,15 @@ class Reference(Output):
     reason = fields.String(required=True)
 
 
+class Referrer(Output):
+    """Something that needs a thing to stay, and whose it is."""
+
+    service = fields.String(required=True)
+    subject = fields.String(required=True)
+    state = fields.String(required=True)
+    reason = fields.String(required=True)
+
+
 class ReferenceList(Output):
     """What refers to the thing asked about."""
 

@@ -23,6 +23,7 @@ from app.kernel.auth import Call
 from app.kernel.changes import Changes
 from app.kernel.errors import NotFound, ServiceError
 from app.kernel.findings import Finding
+from app.kernel.rows import all_rows
 from app.kernel.signing import KeyRing
 from app.kernel.sql import Database, new_id, utc_now
 from app.models.artifacts import Artifacts, is_signed_anew, sign
@@ -100,7 +101,8 @@ class Collector:
             remaining = {artifact.key for artifact in self._leftovers(_ALL)}
             garbage = [replace(found, mended=found.subject not in remaining) for found in garbage]
         yield from garbage
-        for version in self._versions():
+        with_bytes = Version.state.in_((READY, CORRUPT))
+        for version in all_rows(self._database, Version, with_bytes):
             yield from self._examine_version(version, sizes, deep=deep, mend=mend)
 
     def _orphans(self, listed: dict[str, Listed], *, mend: bool) -> Iterator[Finding]:
@@ -131,17 +133,6 @@ class Collector:
         except IntegrityError:
             return False
         return True
-
-    def _versions(self) -> Iterator[Version]:
-        last = ""
-        while True:
-            query = select(Version).where(Version.id > last, Version.state.in_((READY, CORRUPT)))
-            with self._database.read() as session:
-                batch = list(session.scalars(query.order_by(Version.id).limit(_BATCH)))
-            if not batch:
-                return
-            yield from batch
-            last = batch[-1].id
 
     def _examine_version(
         self, version: Version, sizes: dict[str, Listed], *, deep: bool, mend: bool

@@ -16,6 +16,8 @@ from app.kernel.http.fields import (
     Tags,
     UtcTime,
 )
+from app.kernel.long_work.views import WorkError
+from app.kernel.references import Referrer
 from app.models import examples
 from app.models.aliases import MOVES
 from app.models.tables import FORMATS, STATES
@@ -216,12 +218,9 @@ class ModelFault(Output):
     allowed = fields.Raw()
 
 
-class ModelVersionError(Output):
+class ModelVersionError(WorkError):
     """Why a version can't be used."""
 
-    code = fields.String(required=True)
-    detail = fields.String(required=True)
-    retryable = fields.Boolean(required=True)
     errors = fields.List(fields.Nested(ModelFault), required=True, dump_default=list)
 
 
@@ -375,13 +374,8 @@ class RemovalQuery(Input):
     )
 
 
-class ModelReferrer(Output):
+class ModelReferrer(Referrer):
     """What still refers to a model or a version."""
-
-    service = fields.String(required=True)
-    subject = fields.String(required=True)
-    state = fields.String(required=True)
-    reason = fields.String(required=True)
 
 
 class ModelRemovalPlan(Output):

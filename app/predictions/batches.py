@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement
 
 from app.kernel.artifacts.store import ArtifactStore
 from app.kernel.auth import Call
-from app.kernel.errors import Conflict, FieldError, Invalid, NotFound, ServiceError
+from app.kernel.errors import Conflict, FieldError, Invalid, NotFound
+from app.kernel.holds import released_after
 from app.kernel.http.pagination import Listing
 from app.kernel.http.sendable import Sendable
 from app.kernel.jobs.bounds import BoundedQueue
@@ -89,14 +91,9 @@ class BatchPredictions(WorkDesk[BatchPrediction]):
         except NotFound as error:
             where = "/dataset" if version is None else "/dataset_version"
             raise Invalid.at(where, "unknown_dataset", error.detail) from error
-        try:
+        release = partial(self._datasets.release, call, holder=holder)
+        with released_after(held, release):
             yield held
-        except ServiceError as error:
-            # After a commit of unknown outcome the row may still come: then the hold runs out.
-            if error.status < 500:
-                self._datasets.release(call, held, holder=holder)
-            raise
-        self._datasets.release(call, held, holder=holder)
 
     def delete(self, call: Call, work_id: str) -> BatchPrediction:
         """Forget an ended batch, then its contents; Conflict while it lives."""

@@ -19,6 +19,7 @@ from app.kernel.errors import ServiceError
 from app.kernel.findings import Finding
 from app.kernel.http.sendable import Sendable, sendable
 from app.kernel.long_work.lifecycle import SUCCEEDED
+from app.kernel.rows import all_rows
 from app.kernel.sql import Database, new_id, utc_now
 from app.predictions.tables import BatchPrediction
 
@@ -71,7 +72,8 @@ class BatchContents:
         old = [item for item in listed.values() if item.modified_at <= before]
         for start in range(0, len(old), _BATCH):
             yield from self._orphans(old[start : start + _BATCH], mend=mend)
-        for batch in self._succeeded():
+        succeeded = BatchPrediction.stored_state == SUCCEEDED
+        for batch in all_rows(self._database, BatchPrediction, succeeded):
             yield from self._examine_contents(batch, listed, deep=deep, mend=mend)
 
     def _orphans(self, items: Sequence[Listed], *, mend: bool) -> Iterator[Finding]:
@@ -88,19 +90,6 @@ class BatchContents:
             if mend:
                 self._store.delete(item.key)
             yield Finding("orphan", item.key, f"{item.bytes} bytes of no batch", mended=mend)
-
-    def _succeeded(self) -> Iterator[BatchPrediction]:
-        last = ""
-        while True:
-            query = select(BatchPrediction).where(
-                BatchPrediction.id > last, BatchPrediction.stored_state == SUCCEEDED
-            )
-            with self._database.read() as session:
-                found = list(session.scalars(query.order_by(BatchPrediction.id).limit(_BATCH)))
-            if not found:
-                return
-            yield from found
-            last = found[-1].id
 
     def _examine_contents(
         self,

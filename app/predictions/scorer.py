@@ -5,16 +5,15 @@ allow-list. One native thread each: rows are few, and the requests come in paral
 """
 
 import math
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from threadpoolctl import threadpool_limits
 
 from app.kernel.errors import DeadlineExceeded, Invalid
+from app.predictions.loaded import CacheMetrics, LoadedArtifacts, Location, OpenArtifact
 from app.scoring.estimator import answer
 from app.scoring.frame import Recipe, prepare
 from app.scoring.loader import load_sklearn
@@ -22,57 +21,32 @@ from app.scoring.loader import load_sklearn
 JOBLIB = "joblib"
 
 
-class Estimators:
-    """Loaded estimators, the least recently used ones dropped past a number of artifact bytes."""
+class Estimators(LoadedArtifacts[Any]):
+    """Loaded estimators."""
 
     def __init__(
-        self,
-        open_artifact: Callable[[Mapping[str, Any], str], bytes],
-        most_bytes: int,
-        registry: CollectorRegistry,
+        self, open_artifact: OpenArtifact, most_bytes: int, registry: CollectorRegistry
     ) -> None:
-        self._open = open_artifact
-        self._bytes = Gauge(
-            "modelyard_scorer_cache_bytes",
-            "Artifact bytes of the loaded estimators.",
-            registry=registry,
+        metrics = CacheMetrics(
+            Gauge(
+                "modelyard_scorer_cache_bytes",
+                "Artifact bytes of the loaded estimators.",
+                registry=registry,
+            ),
+            Gauge("modelyard_scorer_cache_models", "Loaded estimators.", registry=registry),
+            Counter(
+                "modelyard_scorer_cache_lookups_total",
+                "Looks for a loaded estimator.",
+                ("outcome",),
+                registry=registry,
+            ),
         )
-        self._models = Gauge(
-            "modelyard_scorer_cache_models", "Loaded estimators.", registry=registry
-        )
-        self._lookups = Counter(
-            "modelyard_scorer_cache_lookups_total",
-            "Looks for a loaded estimator.",
-            ("outcome",),
-            registry=registry,
-        )
-        self._most = most_bytes
-        self._lock = threading.Lock()
-        self._loaded: OrderedDict[str, tuple[Any, int]] = OrderedDict()
+        super().__init__(JOBLIB, open_artifact, _load, most_bytes, metrics)
 
-    def get(self, location: Mapping[str, Any]) -> Any:
-        """The estimator of a version."""
-        artifact = next(item for item in location["artifacts"] if item["format"] == JOBLIB)
-        with self._lock:
-            found = self._loaded.get(artifact["digest"])
-            if found is not None:
-                self._loaded.move_to_end(artifact["digest"])
-                self._lookups.labels("hit").inc()
-                return found[0]
-        self._lookups.labels("miss").inc()
-        data = self._open(location, JOBLIB)
-        minor = minor_of(location["library_versions"]["scikit-learn"])
-        estimator = load_sklearn(data, expected_sklearn_minor=minor)
-        with self._lock:
-            self._loaded[artifact["digest"]] = (estimator, len(data))
-            while len(self._loaded) > 1 and self._total() > self._most:
-                self._loaded.popitem(last=False)
-            self._bytes.set(self._total())
-            self._models.set(len(self._loaded))
-        return estimator
 
-    def _total(self) -> int:
-        return sum(size for _, size in self._loaded.values())
+def _load(location: Location, data: bytes) -> tuple[Any, int]:
+    minor = minor_of(location["library_versions"]["scikit-learn"])
+    return load_sklearn(data, expected_sklearn_minor=minor), len(data)
 
 
 class Scoring:

@@ -3,13 +3,15 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import Session
 
 from app.kernel.auth import Call
-from app.kernel.errors import Invalid, NotFound, ServiceError
+from app.kernel.errors import Invalid, NotFound
+from app.kernel.holds import released_after
 from app.kernel.http.pagination import Listing
 from app.kernel.jobs.bounds import BoundedQueue
 from app.kernel.long_work.desk import WorkDesk, WorkKind
@@ -119,14 +121,9 @@ class TrainingRuns(WorkDesk[TrainingRun]):
         except NotFound as error:
             where = "/dataset" if version is None else "/dataset_version"
             raise Invalid.at(where, "unknown_dataset", error.detail) from error
-        try:
+        release = partial(self._datasets.release, call, holder=holder)
+        with released_after(held, release):
             yield held
-        except ServiceError as error:
-            # After a commit of unknown outcome the row may still come: then the hold runs out.
-            if error.status < 500:
-                self._datasets.release(call, held, holder=holder)
-            raise
-        self._datasets.release(call, held, holder=holder)
 
     def _limits(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         most = {

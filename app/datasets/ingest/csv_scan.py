@@ -10,10 +10,10 @@ itself can be read; from the first deviation on a plain copy is made.
 """
 
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 from app.datasets.ingest.csv_rows import Record, RowShape, is_utf8
+from app.datasets.ingest.open_file import HoldsFile
 from app.datasets.ingest.row_errors import RowError, RowErrors, invalid_row
 from app.datasets.ingest.table_source import check_names, check_width, column_name
 from app.datasets.ingest_request import DELIMITERS, IngestLimits
@@ -23,7 +23,7 @@ _SNIFFED_LINES = 50
 _COPIED = 1 << 20
 
 
-class PlainCopy:
+class PlainCopy(HoldsFile):
     """The plain text: the source itself up to the first change, a copy from then on."""
 
     def __init__(self, source: Path | None, copy: Path) -> None:
@@ -59,18 +59,6 @@ class PlainCopy:
                 piece = original.read(min(remaining, _COPIED))
                 self._file.write(piece)
                 remaining -= len(piece)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._file is not None:
-            self._file.close()
 
 
 class CsvScan:

@@ -8,9 +8,9 @@ from array import array
 from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from app.datasets.ingest.open_file import HoldsFile
 from app.kernel.errors import FieldError, Invalid, escape
 
 MOST_LISTED = 100
@@ -42,7 +42,7 @@ class RowError:
         return FieldError(pointer, self.code, f"{place}: {self.reason}{shown}")
 
 
-class RowErrors:
+class RowErrors(HoldsFile):
     """Takes refused rows. With a ``rejects`` file they are put aside there, else they are fatal.
 
     A row that can't be split into values is refused while the file is read, one with a value of
@@ -105,18 +105,6 @@ class RowErrors:
                 "rows": [error.as_dict() for error in self._listed],
             },
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._file is not None:
-            self._file.close()
 
 
 def excerpt(value: str) -> str:

@@ -58,7 +58,7 @@ def received_file(
     """
     _refuse_type(types)
     request.max_content_length = _UNLIMITED  # Body counts, and says more when it is too much.
-    promise = Promise(request.content_length, _promised_digest())
+    promise = Promise(request.content_length, promised_digest())
     with intake.slots.hold():
         promise.check(intake.most)
         with work_folder(intake.work, promise.length or 0) as folder:
@@ -102,7 +102,8 @@ def _keeper() -> Callable[..., None]:
     return throttled(_RENEWAL_SECONDS, held.renew if held is not None else lambda: None)
 
 
-def _promised_digest() -> bytes | None:
+def promised_digest() -> bytes | None:
+    """SHA-256 by the request's Content-Digest (RFC 9530); raises Invalid for another form."""
     sent = request.headers.get("Content-Digest")
     if sent is None:
         return None

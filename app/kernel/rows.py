@@ -1,0 +1,27 @@
+"""Reading a whole table, a few rows at a time."""
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+from sqlalchemy import ColumnElement, select
+
+from app.kernel.changes import ResourceRow
+from app.kernel.sql import Database
+
+_AT_ONCE = 200
+
+
+Row = TypeVar("Row", bound=ResourceRow)
+
+
+def all_rows(database: Database, table: type[Row], *which: ColumnElement[bool]) -> Iterator[Row]:
+    """The rows in the order of their ids; no transaction is open while the caller works."""
+    last = ""
+    while True:
+        query = select(table).where(table.id > last, *which).order_by(table.id).limit(_AT_ONCE)
+        with database.read() as session:
+            found = list(session.scalars(query))
+        if not found:
+            return
+        yield from found
+        last = found[-1].id

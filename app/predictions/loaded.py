@@ -1,0 +1,81 @@
+"""What is loaded from artifacts and kept: the least recently used dropped past a number of bytes.
+
+Each is loaded by one thread while the others wait for that one only.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from prometheus_client import Counter, Gauge
+
+Loaded = TypeVar("Loaded")
+Location = Mapping[str, Any]
+OpenArtifact = Callable[[Location, str], bytes]
+
+
+@dataclass(frozen=True)
+class CacheMetrics:
+    """What is told of a cache: bytes of artifacts, how many, and looks by their outcome."""
+
+    bytes: Gauge
+    models: Gauge
+    lookups: Counter
+
+
+class LoadedArtifacts(Generic[Loaded]):
+    """Looks a version's loaded artifact up, or loads it.
+
+    ``load`` makes of the bytes what is kept, and says how many bytes of the room that takes.
+    """
+
+    def __init__(
+        self,
+        format_: str,
+        open_artifact: OpenArtifact,
+        load: Callable[[Location, bytes], tuple[Loaded, int]],
+        most_bytes: int,
+        metrics: CacheMetrics,
+    ) -> None:
+        self._format = format_
+        self._open = open_artifact
+        self._load = load
+        self._most = most_bytes
+        self._metrics = metrics
+        self._lock = threading.Lock()
+        self._loaded: OrderedDict[str, tuple[Loaded, int]] = OrderedDict()
+        self._loading: dict[str, threading.Lock] = {}
+
+    def get(self, location: Location) -> Loaded:
+        """What was loaded of a version."""
+        artifact = next(item for item in location["artifacts"] if item["format"] == self._format)
+        digest = artifact["digest"]
+        with self._lock:
+            found = self._loaded.get(digest)
+            if found is not None:
+                self._loaded.move_to_end(digest)
+                self._metrics.lookups.labels("hit").inc()
+                return found[0]
+            gate = self._loading.setdefault(digest, threading.Lock())
+        with gate:
+            with self._lock:
+                found = self._loaded.get(digest)
+            if found is None:
+                self._metrics.lookups.labels("miss").inc()
+                found = self._load(location, self._open(location, self._format))
+                self._keep(digest, found)
+        return found[0]
+
+    def _keep(self, digest: str, found: tuple[Loaded, int]) -> None:
+        with self._lock:
+            self._loading.pop(digest, None)
+            self._loaded[digest] = found
+            while len(self._loaded) > 1 and self._total() > self._most:
+                self._loaded.popitem(last=False)
+            self._metrics.bytes.set(self._total())
+            self._metrics.models.set(len(self._loaded))
+
+    def _total(self) -> int:
+        return sum(size for _, size in self._loaded.values())
