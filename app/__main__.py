@@ -4,6 +4,7 @@ Heavy imports wait inside the commands: the supervisor lives as long as the serv
 none of them.
 """
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -86,6 +87,10 @@ def worker(**given: Any) -> None:
 @click.argument("name")
 def role(name: str) -> None:
     """Run one role in this process; the supervisor calls it."""
+    if name == "scorer":
+        # It forks: no library may start threads when it is imported.
+        for library in ("OMP", "OPENBLAS", "MKL"):
+            os.environ[f"{library}_NUM_THREADS"] = "1"
     from app.roles import run_role
 
     settings = Settings.from_environment()

@@ -44,6 +44,7 @@ class Settings:
     predict_slots: int
     predict_waiters: int
     predict_wait: float
+    score_seconds: float
     ingest_memory: int
     model_cache: int
     max_wall_seconds: float

@@ -22,12 +22,14 @@ from app.housekeeping import chores, start_chores, sweeps
 from app.kernel.jobs.claims import Job
 from app.kernel.jobs.queue import JobQueue
 from app.kernel.jobs.worker import Worker
+from app.kernel.keeper import Keeper
 from app.kernel.leash import die_with
 from app.kernel.local_rpc import Handler, Server
 from app.kernel.logs import configure_logs
 from app.kernel.migrations import upgrade
 from app.kernel.process_metrics import timed_jobs, with_metrics
 from app.kernel.sandbox.parent import Sandbox
+from app.kernel.time_limit import TimeLimit
 from app.models.imports import JOB as IMPORT_JOB
 from app.models.workers import PRELOAD as IMPORT_PRELOAD
 from app.models.workers import ImportHandler
@@ -128,12 +130,19 @@ def run_ingest(settings: Settings) -> None:
 def run_scorer(settings: Settings) -> None:
     """Answer for versions that aren't served compiled."""
     from app.predictions.scorer import Estimators, Scoring
+    from app.scoring.loader import import_all
+
+    import_all()
+
+    def make_handlers() -> Mapping[str, Handler]:
+        registry = CollectorRegistry()
+        opened = Wiring(settings).artifact_reader.open
+        estimators = Estimators(opened, settings.model_cache, registry)
+        scoring = Scoring(estimators, registry, TimeLimit(settings.score_seconds))
+        return with_metrics(scoring.handlers(), registry)
 
     wiring = Wiring(settings)
-    registry = CollectorRegistry()
-    estimators = Estimators(wiring.artifact_reader.open, settings.model_cache, registry)
-    handlers = Scoring(estimators, registry).handlers()
-    serve_locally(wiring.socket("scorer"), handlers, registry)
+    Keeper(wiring.socket("scorer"), wiring.socket("alone/scorer"), make_handlers).run()
 
 
 def serve_locally(

@@ -219,6 +219,13 @@ SETTINGS: tuple[Setting, ...] = (
         _duration,
     ),
     Setting(
+        "score_seconds",
+        "MODELYARD_SCORE_SECONDS",
+        "15",
+        "Longest scoring of one request by scikit-learn itself, seconds; longer: 504.",
+        _duration,
+    ),
+    Setting(
         "ingest_memory", "MODELYARD_INGEST_MEMORY", "256M", "Memory of one ingest, bytes.", _size
     ),
     Setting(

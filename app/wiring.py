@@ -43,6 +43,7 @@ from app.models.peers import PeerReferrer
 from app.models.service import Models
 from app.predictions.artifacts import ArtifactReader
 from app.predictions.batches import BatchPredictions
+from app.predictions.breakers import Breakers
 from app.predictions.directory import Directory
 from app.predictions.engine import Engine, ModelCache
 from app.predictions.hot_path import HotPath
@@ -303,7 +304,12 @@ class Wiring:
     def engine(self) -> Engine:
         """What scores rows."""
         cache = ModelCache(self.artifact_reader.open, self.settings.model_cache, self.registry)
-        scorer = ScorerClient(LocalClient(lambda: self.socket("scorer"), "scorer"))
+        scorer = ScorerClient(
+            LocalClient(lambda: self.socket("scorer"), "scorer"),
+            LocalClient(lambda: self.socket("alone/scorer"), "scorer", keep=False),
+            Breakers(self.registry),
+            self.settings.score_seconds,
+        )
         return Engine(cache, scorer, self.registry)
 
     @cached_property

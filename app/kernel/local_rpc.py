@@ -2,7 +2,8 @@
 
 A message is msgpack in a length-prefixed frame (``multiprocessing.connection`` frames it; nothing
 is ever pickled). A question is ``[method, arguments]``; the answers are any number of
-``["chunk", bytes]``, then one ``["ok", value]`` or ``["error", {..}]``. Each connection carries one
+``["chunk", bytes]``, then one ``["ok", value]`` or ``["error", {..}]``; ``["lost", status]`` comes
+from whoever has seen the answering process die. Each connection carries one
 question at a time and has a thread of its own at the server. Whoever may open the socket may ask,
 so it lies in a folder of mode 0700. Whoever owns the folder may answer, so it must be ours: it lies
 among the temporary files, and when those are cleared away, another user could make one of its name.
@@ -35,35 +36,22 @@ def _nothing(_arguments: dict[str, Any]) -> None:
     """Answers a ping."""
 
 
-class Server:
+class Lost(Exception):
+    """The process died after it had been asked; ``status`` is how, where somebody has seen it."""
+
+    def __init__(self, name: str, status: int | None = None) -> None:
+        super().__init__(f"The {name} process has gone")
+        self.status = status
+
+
+class Answering:
     """Answers questions by name. A handler returns a value, or an iterator of byte chunks."""
 
-    def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
-        path.unlink(missing_ok=True)
+    def __init__(self, handlers: Mapping[str, Handler]) -> None:
         self._handlers: dict[str, Handler] = {**handlers, _PING: _nothing}
-        self._path = path
-        self._listener = Listener(str(path), family="AF_UNIX", backlog=128)
-        self._stopped = False
 
-    def run(self) -> None:
-        """Serve until ``stop``."""
-        while not self._stopped:
-            try:
-                connection = self._listener.accept()
-            except OSError:
-                if self._stopped:
-                    return
-                raise
-            threading.Thread(target=self._converse, args=(connection,), daemon=True).start()
-
-    def stop(self) -> None:
-        """Take no more connections; the open ones end with the process."""
-        self._stopped = True
-        with contextlib.suppress(OSError):
-            open_connection(str(self._path), family="AF_UNIX").close()
-        self._listener.close()
-
-    def _converse(self, connection: Connection) -> None:
+    def converse(self, connection: Connection) -> None:
+        """Answer what comes over a connection until its other end is closed."""
         # ValueError: what came is no question of ours.
         with connection, contextlib.suppress(EOFError, OSError, ValueError):
             while True:
@@ -88,12 +76,52 @@ class Server:
         _send(connection, answer)
 
 
-class Client:
-    """Asks the server at a socket; connections are kept and used by one thread at a time."""
+def listen(path: Path) -> Listener:
+    """A socket at which a server may wait for questions."""
+    path.unlink(missing_ok=True)
+    return Listener(str(path), family="AF_UNIX", backlog=128)
 
-    def __init__(self, path: Callable[[], Path], name: str) -> None:
+
+class Server:
+    """Answers at a socket, each connection in a thread of its own."""
+
+    def __init__(self, at: Path | Listener, handlers: Mapping[str, Handler]) -> None:
+        self._answering = Answering(handlers)
+        self._listener = listen(at) if isinstance(at, Path) else at
+        self._address = str(self._listener.address)
+        self._stopped = False
+
+    def run(self) -> None:
+        """Serve until ``stop``."""
+        while not self._stopped:
+            try:
+                connection = self._listener.accept()
+            except OSError:
+                if self._stopped:
+                    return
+                raise
+            threading.Thread(
+                target=self._answering.converse, args=(connection,), daemon=True
+            ).start()
+
+    def stop(self) -> None:
+        """Take no more connections; the open ones end with the process."""
+        self._stopped = True
+        with contextlib.suppress(OSError):
+            open_connection(self._address, family="AF_UNIX").close()
+        self._listener.close()
+
+
+class Client:
+    """Asks the server at a socket; connections are kept and used by one thread at a time.
+
+    Without ``keep`` each question has a connection of its own.
+    """
+
+    def __init__(self, path: Callable[[], Path], name: str, *, keep: bool = True) -> None:
         self._path = path
         self._name = name
+        self._keep = keep
         self._idle: SimpleQueue[Connection] = SimpleQueue()
 
     def ask(
@@ -109,10 +137,24 @@ class Client:
         Raises the handler's ServiceError, DeadlineExceeded when it takes longer, Unavailable when
         the process is not there or dies meanwhile.
         """
+        try:
+            return self.try_to_ask(method, arguments, seconds=seconds, deadline=deadline)
+        except Lost as error:
+            raise self._has_gone() from error
+
+    def try_to_ask(
+        self,
+        method: str,
+        arguments: dict[str, Any],
+        *,
+        seconds: float,
+        deadline: float | None = None,
+    ) -> Any:
+        """``ask`` for those who want to know that the process died of it: raises Lost then."""
         for kind, value in self._converse(method, arguments, seconds, deadline):
             if kind == "ok":
                 return value
-        raise Unavailable(f"The {self._name} process ended its answer early", retry_after=1)
+        raise Lost(self._name)
 
     def ping(self) -> None:
         """Raise Unavailable unless the process answers."""
@@ -129,9 +171,15 @@ class Client:
         """The chunks of an answer; ``seconds`` is the longest wait for the next one, ``deadline``
         the moment of the monotonic clock by which the last one must be there.
         """
-        for kind, value in self._converse(method, arguments, seconds, deadline):
-            if kind == "chunk":
-                yield value
+        try:
+            for kind, value in self._converse(method, arguments, seconds, deadline):
+                if kind == "chunk":
+                    yield value
+        except Lost as error:
+            raise self._has_gone() from error
+
+    def _has_gone(self) -> Unavailable:
+        return Unavailable(f"The {self._name} process has gone", retry_after=1)
 
     def _converse(
         self,
@@ -148,18 +196,21 @@ class Client:
                 if not connection.poll(max(0.0, min(seconds, left))):
                     raise DeadlineExceeded(f"The {self._name} process took too long")
                 kind, value = msgspec.msgpack.decode(connection.recv_bytes())
+                if kind == "lost":
+                    raise Lost(self._name, value)
                 if kind == "error":
-                    reusable = True
+                    reusable = self._keep
                     raise errors.told(value)
                 if kind == "ok":
-                    # Free for the next one before the value is handed over and used.
-                    self._idle.put(connection)
-                    connection = None
+                    if self._keep:
+                        # Free for the next one before the value is handed over and used.
+                        self._idle.put(connection)
+                        connection = None
                     yield kind, value
                     return
                 yield kind, value
         except (OSError, EOFError) as error:
-            raise Unavailable(f"The {self._name} process has gone", retry_after=1) from error
+            raise Lost(self._name) from error
         finally:
             if connection is not None:
                 if reusable:
@@ -189,6 +240,12 @@ class Client:
         except OSError as error:
             raise Unavailable(f"The {self._name} process is not there", retry_after=1) from error
         return connection
+
+
+def tell_lost(connection: Connection, status: int) -> None:
+    """Tell in the place of a process that died how it did."""
+    with contextlib.suppress(OSError):
+        _send(connection, ["lost", status])
 
 
 def _send(connection: Connection, message: list[Any]) -> None:

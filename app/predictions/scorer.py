@@ -6,13 +6,14 @@ allow-list. One native thread each: rows are few, and the requests come in paral
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from threadpoolctl import threadpool_limits
 
 from app.kernel.errors import DeadlineExceeded, Invalid
+from app.kernel.time_limit import TimeLimit
 from app.predictions.loaded import CacheMetrics, LoadedArtifacts, Location, OpenArtifact
 from app.scoring.estimator import answer
 from app.scoring.frame import Recipe, prepare
@@ -52,8 +53,11 @@ def _load(location: Location, data: bytes) -> tuple[Any, int]:
 class Scoring:
     """What the process answers."""
 
-    def __init__(self, estimators: Estimators, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, estimators: Estimators, registry: CollectorRegistry, limit: TimeLimit
+    ) -> None:
         self._estimators = estimators
+        self._limit = limit
         self._seconds = Histogram(
             "modelyard_scorer_seconds",
             "Time of scoring by the estimator itself.",
@@ -72,7 +76,12 @@ class Scoring:
         estimator refuses, DeadlineExceeded when loading it took all the ``seconds`` there were.
         """
         until = time.monotonic() + arguments.get("seconds", math.inf)
-        location, columns = arguments["location"], arguments["columns"]
+        with self._limit.kept():
+            return self._score(arguments["location"], arguments["columns"], until)
+
+    def _score(
+        self, location: Location, columns: Mapping[str, Sequence[Any]], until: float
+    ) -> list[dict[str, Any]]:
         estimator = self._estimators.get(location)
         if time.monotonic() >= until:
             raise DeadlineExceeded

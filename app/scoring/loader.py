@@ -12,6 +12,7 @@ import importlib
 import io
 import pickle
 import zlib
+from contextlib import suppress
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -64,6 +65,14 @@ def load_sklearn(
     if not isinstance(loaded, BaseEstimator):
         raise UntrustedArtifact("it holds no estimator")
     return loaded
+
+
+def import_all() -> None:
+    """Import every module that a model may name: afterwards loading one needs no import."""
+    for module in ALLOWED:
+        # A listed module that this scikit-learn doesn't have is told of when a model names it.
+        with suppress(ImportError):
+            importlib.import_module(module)
 
 
 def minor_version() -> str:

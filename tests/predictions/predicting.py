@@ -17,6 +17,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from app.compiling.compiler import compile_and_verify
 from app.kernel.local_rpc import Server
 from app.kernel.process_metrics import with_metrics
+from app.kernel.time_limit import TimeLimit
 from app.predictions.scorer import Estimators, Scoring
 from app.scoring.estimator import data_frame
 from app.scoring.frame import Recipe, prepare
@@ -65,26 +66,39 @@ class Predicting(Modelyard):
         super().__init__(home, database_url, services=SERVICES, **settings)
         self.sockets = Path(tempfile.mkdtemp(prefix="my-"))
         (self.settings.instance / "sockets").write_text(str(self.sockets))
-        registry = CollectorRegistry()
-        estimators = Estimators(self.wiring.artifact_reader.open, 10**8, registry)
-        handlers = with_metrics(Scoring(estimators, registry).handlers(), registry)
-        self._server = Server(self.sockets / "scorer", handlers)
-        threading.Thread(target=self._server.run, daemon=True).start()
+        self.start_scorer()
         self.make("fast", LogisticRegression())
         self.make("slow", KNeighborsClassifier())
+
+    def start_scorer(self):
+        """In this process, by a thread."""
+        registry = CollectorRegistry()
+        estimators = Estimators(self.wiring.artifact_reader.open, 10**8, registry)
+        handlers = with_metrics(Scoring(estimators, registry, TimeLimit(60)).handlers(), registry)
+        self._server = Server(self.sockets / "scorer", handlers)
+        threading.Thread(target=self._server.run, daemon=True).start()
+
+    def stop_scorer(self):
+        """So that there is none."""
+        self._server.stop()
 
     def make(self, name, model):
         """Register a version of a model, compiled if it can be."""
         pipeline, columns = fitted(model)
         self.pipelines = {**getattr(self, "pipelines", {}), name: pipeline}
+        result = compile_and_verify(pipeline, Recipe.from_list(RECIPE), SIGNATURE, columns, seed=0)
+        if result.compiled is None:
+            return self.put(name, pipeline, result.reason)
+        serving = {"engine": "compiled", "reason": None, "verified": result.verified}
+        return self.put(name, pipeline, serving=serving, compiled=result.compiled)
+
+    def put(self, name, pipeline, reason="", *, serving=None, compiled=None):
+        """Register a version of a model as it is; without ``serving`` it's for the scorer."""
         folder = Path(tempfile.mkdtemp())
         joblib.dump(pipeline, folder / "model.joblib")
-        result = compile_and_verify(pipeline, Recipe.from_list(RECIPE), SIGNATURE, columns, seed=0)
         files = {"joblib": (folder / "model.joblib").read_bytes()}
-        serving = {"engine": "sklearn", "reason": result.reason, "verified": None}
-        if result.compiled is not None:
-            files["compiled"] = result.compiled
-            serving = {"engine": "compiled", "reason": None, "verified": result.verified}
+        if compiled is not None:
+            files["compiled"] = compiled
         artifacts = []
         for format_, data in files.items():
             stored = self.wiring.store.put(f"default/models/{folder.name}.{format_}", data)
@@ -98,7 +112,7 @@ class Predicting(Modelyard):
             name,
             signature=SIGNATURE,
             recipe=RECIPE,
-            serving=serving,
+            serving=serving or {"engine": "sklearn", "reason": reason, "verified": None},
             artifacts=artifacts,
             lineage=lineage,
         )
@@ -111,5 +125,5 @@ class Predicting(Modelyard):
 
     def close(self):
         """Stop the scorer too."""
-        self._server.stop()
+        self.stop_scorer()
         super().close()

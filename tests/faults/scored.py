@@ -1,0 +1,66 @@
+"""A yard whose scorer is the real role: a process that forks processes."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from app.kernel.errors import Unavailable
+from app.kernel.local_rpc import Client
+from app.supervisor import PARENT_VARIABLE
+from tests.faults.forged import forged
+from tests.predictions.predicting import ROW, Predicting
+
+ROOT = Path(__file__).parents[2]
+READY_SECONDS = 90
+
+
+class Scored(Predicting):
+    """Predictions by a scorer that can be killed, by models or from outside."""
+
+    def start_scorer(self):
+        """As the supervisor does, and wait until it answers."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("MODELYARD_")}
+        inherited.pop("PYTHONDONTWRITEBYTECODE", None)
+        own = {**self.settings.environment(), PARENT_VARIABLE: str(os.getpid())}
+        self.keeper = subprocess.Popen(
+            [sys.executable, "-m", "app", "role", "scorer"], env={**inherited, **own}, cwd=ROOT
+        )
+        until = time.monotonic() + READY_SECONDS
+        client = Client(lambda: self.sockets / "scorer", "scorer", keep=False)
+        while True:
+            try:
+                return client.ping()
+            except Unavailable:
+                assert time.monotonic() < until
+                assert self.keeper.poll() is None
+                time.sleep(0.05)
+
+    def stop_scorer(self):
+        """As the supervisor does; none of its processes stays."""
+        family = psutil.Process(self.keeper.pid).children(recursive=True)
+        self.keeper.terminate()
+        assert self.keeper.wait(20) == 0
+        _, alive = psutil.wait_procs(family, timeout=10)
+        assert not alive
+
+    def servers(self):
+        """The process that scores for everybody, and those that score alone; the oldest first."""
+        return sorted(psutil.Process(self.keeper.pid).children(), key=lambda one: one.create_time())
+
+    def forge(self, name, next_node):
+        """Register a model that crashes or loops."""
+        self.put(name, forged(next_node))
+
+    def predict(self, model):
+        """One row."""
+        return self.client().post(f"/api/v1/models/{model}/predict", json={"inputs": [ROW]})
+
+    def pass_time(self, seconds):
+        """As far as the breakers know."""
+        breakers = self.wiring.predictions._engine._scorer._breakers
+        before = breakers._clock
+        breakers._clock = lambda: before() + seconds
