@@ -218,7 +218,11 @@ def job_kinds(wiring: Wiring, sandbox: Sandbox) -> dict[str, Handled]:
             wiring.store,
             wiring.directory,
             wiring.artifact_reader.open,
-            BatchHost(folder / "batches", wiring.fit_threads),
+            BatchHost(
+                folder / "batches",
+                wiring.fit_threads,
+                wall_seconds=wiring.settings.max_wall_seconds,
+            ),
         ).handler(sandbox)
         kinds[BATCH_JOB] = Handled(batches.handle, batches.on_failure)
     return kinds

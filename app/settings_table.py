@@ -235,7 +235,7 @@ SETTINGS: tuple[Setting, ...] = (
         "max_wall_seconds",
         "MODELYARD_MAX_WALL_SECONDS",
         "86400",
-        "Longest run, seconds.",
+        "Longest training run or batch prediction, seconds.",
         _duration,
     ),
     Setting(

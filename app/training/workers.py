@@ -25,6 +25,7 @@ from app.training.tables import RunLog, TrainingRun
 PRELOAD = ("app.training.child",)
 _FIT, _COMPILE, _EXPORT = (f"app.training.child:{name}" for name in ("fit", "compile", "export"))
 _BESIDES: Mapping[str, float] = {_COMPILE: 120.0, _EXPORT: 60.0}
+_FILES_TO_MEMORY = 4
 _FILES = {"joblib": "model.joblib", "compiled": "compiled.myc", "onnx": "model.onnx"}
 log = structlog.get_logger("training")
 
@@ -84,7 +85,8 @@ class TrainingWorker:
             wall_seconds=wall_seconds,
             memory_bytes=run.limits["memory_bytes"],
             cpu_seconds=wall_seconds * self._host.threads + 10,
-            file_bytes=self._host.file_bytes,
+            # What is written was in memory before.
+            file_bytes=min(self._host.file_bytes, _FILES_TO_MEMORY * run.limits["memory_bytes"]),
             threads=self._host.threads,
         )
 
