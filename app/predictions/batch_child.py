@@ -4,7 +4,7 @@ The rows keep their order and all their columns; the outputs stand beside them: 
 of a classifier, ``probability_<class>``; ``prediction`` (regression); ``cluster``; ``outlier`` and
 ``outlier_score``; ``component_<n>``. A name that the dataset has already gets underscores. Memory
 is bounded by the chunk: the outputs of each are a file of their own, and laid beside the dataset's
-columns at the end.
+columns at the end. Files of chunks that an earlier attempt has finished are taken as they are.
 """
 
 import os
@@ -22,7 +22,6 @@ from app.scoring.frame import Recipe, as_text, prepare
 from app.scoring.loader import load_sklearn
 from app.scoring.scores import Array, Scores
 
-CHUNK_ROWS = 50_000
 OUTPUT = "output.parquet"
 OUTPUT_CSV = "output.csv"
 Score = Callable[[Mapping[str, Array]], Scores]
@@ -39,21 +38,22 @@ _TO_CSV = f"COPY (FROM '{OUTPUT}') TO '{OUTPUT_CSV}' (FORMAT csv, HEADER)"
 
 def run(arguments: Mapping[str, Any], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Score ``parquet`` with ``model`` (a local artifact of ``format``) into ``output.*`` of the
-    current folder; how many rows.
+    current folder, which has the first ``finished`` parts already; how many rows.
     """
     score = _scorer(arguments)
     with duckdb.connect(config=_settings(arguments["threads"])) as connection:
         _create_view(connection, "dataset", [Path(arguments["parquet"])])
         rows = (connection.execute("SELECT count(*) FROM dataset").fetchone() or (0,))[0]
         taken = [row[0] for row in connection.execute("DESCRIBE dataset").fetchall()][:-1]
-        parts = []
-        for number, start in enumerate(range(0, max(rows, 1), CHUNK_ROWS)):
-            chunk = connection.execute(_CHUNK, [start, start + CHUNK_ROWS]).fetchnumpy()
-            part = Path(f"part-{number:06d}.parquet")
-            _write(connection, _beside(score(chunk), taken), part)
-            parts.append(part)
-            done = min(start + CHUNK_ROWS, rows) / max(rows, 1)
-            report({"fraction": 0.9 * done, "step": "scoring", "message": ""})
+        size = arguments["chunk_rows"]
+        chunks = max(1, -(-rows // size))
+        parts = [Path(arguments["part_file"] % number) for number in range(chunks)]
+        for number in range(arguments["finished"], chunks):
+            chunk = connection.execute(_CHUNK, [number * size, (number + 1) * size]).fetchnumpy()
+            _write(connection, _beside(score(chunk), taken), parts[number])
+            told = {"fraction": 0.9 * (number + 1) / chunks, "step": "scoring", "message": ""}
+            # What has one chunk only has nothing to resume.
+            report({**told, "finished": number + 1} if chunks > 1 else told)
         report({"fraction": 0.95, "step": "writing", "message": ""})
         _create_view(connection, "outputs", parts)
         connection.execute(_JOIN)

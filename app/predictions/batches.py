@@ -1,11 +1,12 @@
 """Batch predictions as clients see them: asked for, listed, watched, cancelled, deleted, read."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, delete
+from sqlalchemy.orm import Session
 
 from app.kernel.artifacts.store import ArtifactStore
 from app.kernel.auth import Call
@@ -21,7 +22,7 @@ from app.kernel.sql import Database, new_id
 from app.predictions.contents import BatchContents
 from app.predictions.directory import Directory, Reference
 from app.predictions.ports import Datasets, HeldDataset
-from app.predictions.tables import BatchPrediction
+from app.predictions.tables import BatchPart, BatchPrediction
 
 JOB = "batch_prediction"
 _HOLD_SECONDS = 300
@@ -94,6 +95,17 @@ class BatchPredictions(WorkDesk[BatchPrediction]):
         release = partial(self._datasets.release, call, holder=holder)
         with released_after(held, release):
             yield held
+
+    def cancel(self, call: Call, work_id: str) -> BatchPrediction:
+        """Stop it, and forget what an interrupted attempt has left of it."""
+        batch = super().cancel(call, work_id)
+        if batch.ended:
+            with suppress(ServiceError):
+                self.contents.parts.clear(batch.id)
+        return batch
+
+    def _forget(self, session: Session, row: BatchPrediction) -> None:
+        session.execute(delete(BatchPart).where(BatchPart.batch_id == row.id))
 
     def delete(self, call: Call, work_id: str) -> BatchPrediction:
         """Forget an ended batch, then its contents; Conflict while it lives."""

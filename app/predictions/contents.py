@@ -1,8 +1,9 @@
 """The stored results of batches: handed out as they were stored, and reconciled with the rows.
 
 Bytes below ``<project>/batches/`` are cleared away when they are older than an hour and neither a
-row's contents nor those of an attempt that is under way. A succeeded batch whose bytes are gone or
-changed says so in its ``error``; when they were put back, it no longer does.
+row's contents, nor a recorded part, nor those of an attempt that is under way; parts of batches
+that have ended, at once. A succeeded batch whose bytes are gone or changed says so in its
+``error``; when they were put back, it no longer does.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,10 +22,10 @@ from app.kernel.http.sendable import Sendable, sendable
 from app.kernel.long_work.lifecycle import SUCCEEDED
 from app.kernel.rows import all_rows
 from app.kernel.sql import Database, new_id, utc_now
+from app.predictions.parts import FOLDER, BatchParts
 from app.predictions.tables import BatchPrediction
 
 YOUNG = timedelta(hours=1)
-FOLDER = "batches"
 _BATCH = 200
 
 
@@ -40,6 +41,7 @@ class BatchContents:
         self._changes = changes
         self._database = changes.database
         self._store = store
+        self.parts = BatchParts(changes.database, store)
 
     def download(self, call: Call, batch: BatchPrediction, format_: str) -> Sendable:
         """A succeeded batch's result; raises ArtifactCorrupt, which the batch then tells of."""
@@ -65,6 +67,10 @@ class BatchContents:
         return list(self._examine(deep=deep, mend=True))
 
     def _examine(self, *, deep: bool, mend: bool) -> Iterator[Finding]:
+        for part in self.parts.of_ended():
+            if mend:
+                self.parts.clear(part.batch_id)
+            yield Finding("orphan", part.key, f"{part.bytes} bytes of an ended batch", mended=mend)
         listed = {
             item.key: item for item in self._store.list() if item.key.split("/")[1:2] == [FOLDER]
         }
@@ -83,9 +89,10 @@ class BatchContents:
         )
         with self._database.read() as session:
             batches = {batch.id: batch for batch in session.scalars(query)}
+        recorded = self.parts.are_recorded([item.key for item in items])
         for item in items:
             batch_id, attempt = owners[item.key]
-            if _is_needed(item.key, batches.get(batch_id), attempt):
+            if item.key in recorded or _is_needed(item.key, batches.get(batch_id), attempt):
                 continue
             if mend:
                 self._store.delete(item.key)

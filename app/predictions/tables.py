@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Index,
     Integer,
     MetaData,
@@ -88,6 +89,20 @@ class BatchPrediction(WorkRow, PredictionsBase):
     def about(self) -> dict[str, Any]:
         """What its events tell of it."""
         return {"model": self.model, "version": self.version, "dataset": self.dataset}
+
+
+class BatchPart(PredictionsBase):
+    """The outputs of one finished chunk of a batch that is under way."""
+
+    __tablename__ = "predictions_batch_parts"
+    __table_args__ = (PrimaryKeyConstraint("batch_id", "number"),)
+
+    batch_id: Mapped[str] = mapped_column(String(36))
+    number: Mapped[int] = mapped_column(Integer)
+    source: Mapped[str] = mapped_column(String(64))
+    key: Mapped[str] = mapped_column(String(255))
+    digest: Mapped[str] = mapped_column(String(80))
+    bytes: Mapped[int] = mapped_column(BigInteger)
 
 
 class KnownModel(PredictionsBase):

@@ -1,23 +1,33 @@
-"""The job ``batch_prediction``: a limited child scores the dataset, the worker keeps the result."""
+"""The job ``batch_prediction``: a limited child scores the dataset, the worker keeps the result.
+
+Chunks that the child has finished are kept while it works: an attempt that follows one whose worker
+died begins after them (parts.py).
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from app.kernel.artifacts.store import ArtifactStore
+from app.kernel.errors import ServiceError
+from app.kernel.jobs.claims import Job
 from app.kernel.long_work.handler import Attempt, WorkHandler
 from app.kernel.long_work.lifecycle import Lifecycle
 from app.kernel.sandbox.parent import Limits, Sandbox
 from app.kernel.sql import Database
 from app.predictions.contents import key_of
 from app.predictions.directory import Directory, Reference
+from app.predictions.parts import PART_FILE, BatchParts, source_of
 from app.predictions.tables import BatchPrediction
 
 PRELOAD = ("app.predictions.batch_child",)
 _RUN = "app.predictions.batch_child:run"
 _CONTENTS = {"parquet": "output.parquet", "csv": "output.csv"}
 _FORMATS = {"compiled": "compiled", "sklearn": "joblib"}
+log = structlog.get_logger("batches")
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,32 @@ class BatchHost:
     memory_bytes: int = 4 * 10**9
     wall_seconds: float = 24 * 3600.0
     file_bytes: int = 64 * 10**9
+    chunk_rows: int = 50_000
+
+
+class BatchHandler:
+    """Handles the jobs, and forgets the parts of a batch that has ended."""
+
+    def __init__(self, work: WorkHandler[BatchPrediction], parts: BatchParts) -> None:
+        self._work = work
+        self._parts = parts
+
+    def handle(self, job: Job) -> None:
+        """Make one attempt; raises Interrupted or Unavailable for the job to be tried again."""
+        self._work.handle(job)
+        self._clear(job)
+
+    def on_failure(self, job: Job, error: Exception) -> None:
+        """End the work of a job that the worker gives up."""
+        self._work.on_failure(job, error)
+        self._clear(job)
+
+    def _clear(self, job: Job) -> None:
+        try:
+            self._parts.clear(job.ref)
+        except ServiceError as error:
+            # The chore that looks after the batches' contents will find them.
+            log.warning("parts_left", batch=job.ref, error=error.detail)
 
 
 class BatchWorker:
@@ -47,16 +83,18 @@ class BatchWorker:
         self._directory = directory
         self._open_artifact = open_artifact
         self._host = host
+        self._parts = BatchParts(database, store)
 
-    def handler(self, sandbox: Sandbox) -> WorkHandler[BatchPrediction]:
+    def handler(self, sandbox: Sandbox) -> BatchHandler:
         """The handler of the jobs."""
-        return WorkHandler(
+        work = WorkHandler(
             Lifecycle(self._database, BatchPrediction, service="predictions", noun="batch"),
             sandbox,
             self._host.work,
             self.perform,
             error_code="batch_error",
         )
+        return BatchHandler(work, self._parts)
 
     def perform(self, attempt: Attempt[BatchPrediction]) -> None:
         """Score all rows and keep the result in the store."""
@@ -80,13 +118,45 @@ class BatchWorker:
             "output": location["signature"]["output"],
             "sklearn_minor": ".".join(location["library_versions"]["scikit-learn"].split(".")[:2]),
             "threads": self._host.threads,
+            "chunk_rows": self._host.chunk_rows,
+            "part_file": PART_FILE,
         }
-        result = attempt.run_child(_RUN, arguments, self._limits())
+        result = self._score(attempt, location, arguments)
         contents = {
             format_: self._keep(batch, attempt.folder / name) for format_, name in _CONTENTS.items()
         }
         results = {"rows": result["rows"], "engine": engine, "contents": contents}
         attempt.succeed(results, {"model": batch.model, "rows": result["rows"]})
+
+    def _score(
+        self,
+        attempt: Attempt[BatchPrediction],
+        location: Mapping[str, Any],
+        arguments: Mapping[str, Any],
+    ) -> Any:
+        """Have the child score what no earlier attempt has; its result."""
+        batch, kept = attempt.row, 0
+        source = source_of(
+            model=_digest_of(location), dataset=batch.dataset_storage, rows=self._host.chunk_rows
+        )
+
+        def keep(told: Mapping[str, Any]) -> None:
+            nonlocal kept
+            try:
+                while kept < told.get("finished", 0):
+                    self._parts.keep(batch, source, kept, attempt.folder)
+                    kept += 1
+            except ServiceError as error:
+                # Tried again after the next chunk: all that is lost by it is time.
+                log.warning("part_not_kept", batch=batch.id, part=kept, error=error.detail)
+
+        if batch.attempt > 1:
+            kept = self._parts.take(batch, source, attempt.folder)
+        if kept:
+            message = f"resumed after {kept} finished chunks"
+            attempt.on_progress({"step": "scoring", "message": message})
+        arguments = {**arguments, "finished": kept}
+        return attempt.run_child(_RUN, arguments, self._limits(), on_told=keep)
 
     def _limits(self) -> Limits:
         return Limits(
@@ -108,6 +178,12 @@ class BatchWorker:
     def _keep(self, batch: BatchPrediction, source: Path) -> dict[str, Any]:
         stored = self._store.put(key_of(batch, source.suffix), source)
         return {"key": stored.key, "digest": stored.digest, "bytes": stored.bytes}
+
+
+def _digest_of(location: Mapping[str, Any]) -> str:
+    """Of the artifact that scores."""
+    wanted = _FORMATS[_engine_of(location)]
+    return next(str(item["digest"]) for item in location["artifacts"] if item["format"] == wanted)
 
 
 def _engine_of(location: Mapping[str, Any]) -> str:

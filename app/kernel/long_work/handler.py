@@ -67,17 +67,29 @@ class Attempt(Generic[Row]):
         self._step = ""
         self._unwanted = False
 
-    def run_child(self, target: str, arguments: Mapping[str, Any], limits: Limits) -> Any:
-        """The result of ``target`` in a limited child.
+    def run_child(
+        self,
+        target: str,
+        arguments: Mapping[str, Any],
+        limits: Limits,
+        *,
+        on_told: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    ) -> Any:
+        """The result of ``target`` in a limited child; ``on_told`` hears its progress first.
 
         Raises WorkFailed, WorkCancelled, Interrupted, or Unavailable when the child was lost.
         """
+
+        def on_progress(told: Mapping[str, Any]) -> None:
+            on_told(told)
+            self.on_progress(told)
+
         outcome = self._sandbox.run(
             target,
             arguments,
             self.folder,
             limits,
-            on_progress=self.on_progress,
+            on_progress=on_progress,
             should_stop=self.should_stop,
             on_log=self._collect,
         )
