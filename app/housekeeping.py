@@ -15,9 +15,11 @@ from app.kernel.work_folders import sweep_work
 from app.wiring import Wiring
 
 Chores = Mapping[str, Callable[[], object]]
-_PAUSE_SECONDS = 600.0
+_PAUSE_SECONDS = 300.0
 _JOBS_KEPT = timedelta(days=30)
 _TEMPORARY_SECONDS = 3600.0
+# What lives is locked from its first moment: younger ones may be about to be.
+_FOLDER_SECONDS = 60.0
 _WORK_FOLDERS = ("uploads", "imports", "runs", "batches")
 log = structlog.get_logger("housekeeping")
 
@@ -43,8 +45,7 @@ def sweeps(wiring: Wiring) -> Chores:
     """The chores of each host: what its own dead processes left on its disk, by name."""
     work = wiring.settings.instance / "work"
     return {
-        f"work-{name}": partial(sweep_work, work / name, _TEMPORARY_SECONDS)
-        for name in _WORK_FOLDERS
+        f"work-{name}": partial(sweep_work, work / name, _FOLDER_SECONDS) for name in _WORK_FOLDERS
     }
 
 

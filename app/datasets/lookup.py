@@ -1,6 +1,7 @@
 """Finding the rows of a caller's project. Whoever locks two, locks the dataset first."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
@@ -10,8 +11,9 @@ from app.kernel.artifacts.stored import Stored
 from app.kernel.auth import Call
 from app.kernel.changes import Change
 from app.kernel.errors import Conflict, NotFound
-from app.kernel.sql import utc_now
+from app.kernel.sql import lease_holds
 
+REMOVAL_LEASE = timedelta(seconds=60)
 QUEUED, RUNNING, SUCCEEDED, FAILED = "queued", "running", "succeeded", "failed"
 
 
@@ -67,7 +69,7 @@ def refuse_taken(session: Session, call: Call, name: str) -> None:
 
 def is_being_removed(row: Dataset | Version) -> bool:
     """Whether somebody is deleting it right now; a mark that is too old was left by a crash."""
-    return row.removal_until is not None and row.removal_until > utc_now()
+    return lease_holds(row.removal_until, REMOVAL_LEASE)
 
 
 def refuse_removal(row: Dataset | Version) -> None:

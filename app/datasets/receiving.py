@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 from app.datasets import schemas
 from app.datasets.ingest_request import FORMATS, ColumnRule, IngestRequest
 from app.datasets.uploads import Intake, Upload
+from app.kernel import faults
 from app.kernel.errors import Invalid, ServiceError, Unavailable, UnsupportedMediaType
 from app.kernel.http.api import held_key
 from app.kernel.http.bodies import content_coding, decode_json, field_errors
@@ -114,6 +115,7 @@ def received(intake: Intake, query: Mapping[str, Any], texts: frozenset[str]) ->
             body = Body(request.stream.read, promise, most=intake.most, beat=keeper())
             form = _take(body, spool, texts)
             body.verify()
+            faults.hit("uploads.received")
         finally:
             spool.close()
         if form is not None:

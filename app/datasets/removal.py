@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from app.datasets.lookup import (
+    REMOVAL_LEASE,
     SUCCEEDED,
     find_dataset,
     find_version,
@@ -33,7 +34,6 @@ from app.kernel.changes import Change, Changes
 from app.kernel.errors import Conflict, NotFound, ServiceError, StillReferred
 from app.kernel.sql import Database, new_id, utc_now
 
-_LEASE = timedelta(seconds=60)
 _LISTED = 100
 
 
@@ -156,7 +156,7 @@ class Removal:
                 refuse_removal(version)
             _refuse(_holds(session, versions))
             marked = _Marked(new_id(), parent.id, [version.id for version in versions])
-            until = utc_now() + _LEASE
+            until = utc_now() + REMOVAL_LEASE
             if number is None:
                 _set_marks(session, Dataset, Dataset.id == parent.id, marked.removal, until)
             chosen = Version.id.in_(marked.version_ids)

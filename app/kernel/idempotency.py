@@ -18,7 +18,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.kernel.auth import Call
 from app.kernel.errors import Conflict, Invalid
-from app.kernel.sql import Database, KernelBase, UtcDateTime, new_id, utc_now
+from app.kernel.sql import Database, KernelBase, UtcDateTime, lease_holds, new_id, utc_now
 
 LEASE = timedelta(seconds=60)
 
@@ -172,7 +172,7 @@ class IdempotencyStore:
             )
         if row.status is not None:
             return Answer(row.status, row.body or "", row.headers or {})
-        if row.lease_until > now:
+        if lease_holds(row.lease_until, LEASE, now):
             raise Conflict(
                 "The first request with this Idempotency-Key is still running",
                 retry_after=max(1.0, (row.lease_until - now).total_seconds() / 10),

@@ -16,7 +16,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,16 @@ class UtcDateTime(TypeDecorator[datetime]):
 def utc_now() -> datetime:
     """The current time, aware, in UTC."""
     return datetime.now(UTC)
+
+
+def lease_holds(until: datetime | None, lease: timedelta, now: datetime | None = None) -> bool:
+    """Whether a lease that a row names still holds.
+
+    One that ends later than any taken now could, was taken before the clock was set back: nobody
+    should wait for it.
+    """
+    now = now or utc_now()
+    return until is not None and now < until <= now + 2 * lease
 
 
 class _IdSource:

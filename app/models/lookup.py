@@ -4,6 +4,7 @@ Whoever changes a model or anything below it locks the model's row first: so ver
 without gaps, an alias points at what is there, and nobody waits for another in a circle.
 """
 
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import func, select
@@ -12,8 +13,10 @@ from sqlalchemy.orm import Session
 from app.kernel.auth import Call
 from app.kernel.changes import Change
 from app.kernel.errors import Conflict, NotFound
-from app.kernel.sql import utc_now
+from app.kernel.sql import lease_holds, utc_now
 from app.models.tables import READY, Model, Version
+
+REMOVAL_LEASE = timedelta(seconds=60)
 
 
 def find_model(session: Session, call: Call, name: str, *, lock: bool = False) -> Model:
@@ -46,7 +49,7 @@ def lock_version(session: Session, call: Call, model: str, number: int) -> tuple
 
 def is_being_removed(row: Model | Version) -> bool:
     """Whether somebody is deleting it right now; a mark that is too old was left by a crash."""
-    return row.removal_until is not None and row.removal_until > utc_now()
+    return lease_holds(row.removal_until, REMOVAL_LEASE)
 
 
 def refuse_removal(*rows: Model | Version) -> None:

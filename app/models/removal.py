@@ -9,7 +9,6 @@ called off; one whose process died is forgotten after a minute.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Generic, TypeVar
 
 from sqlalchemy import delete, select, update
@@ -20,6 +19,7 @@ from app.kernel.changes import Change, Changes
 from app.kernel.errors import Conflict, ServiceError, StillReferred
 from app.kernel.sql import new_id, utc_now
 from app.models.lookup import (
+    REMOVAL_LEASE,
     find_model,
     find_version,
     is_being_removed,
@@ -30,7 +30,6 @@ from app.models.lookup import (
 from app.models.ports import Reference, Referrer
 from app.models.tables import Alias, AliasMove, Artifact, Model, Version
 
-LEASE = timedelta(seconds=60)
 Row = TypeVar("Row", Model, Version)
 
 
@@ -144,7 +143,11 @@ class Removals:
             change.session.execute(
                 update(kind)
                 .where(kind.id == row_id)
-                .values(removal=token, removal_until=utc_now() + LEASE, updated_at=kind.updated_at)
+                .values(
+                    removal=token,
+                    removal_until=utc_now() + REMOVAL_LEASE,
+                    updated_at=kind.updated_at,
+                )
                 .execution_options(synchronize_session=False)
             )
         try:

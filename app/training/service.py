@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import Session
 
+from app.kernel import faults
 from app.kernel.auth import Call
 from app.kernel.errors import Invalid, NotFound
 from app.kernel.holds import released_after
@@ -169,6 +170,7 @@ class TrainingRuns(WorkDesk[TrainingRun]):
             with self._changes.begin(call) as change:
                 self._enqueue(change, run, plan.priority)
                 change.answer(run)
+            faults.hit("runs.accepted")
         return run
 
     def _forget(self, session: Session, row: TrainingRun) -> None:

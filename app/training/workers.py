@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from sqlalchemy import func, select
 
+from app.kernel import faults
 from app.kernel.artifacts.store import ArtifactStore
 from app.kernel.long_work.handler import Attempt, WorkFailed, WorkHandler
 from app.kernel.long_work.lifecycle import Lifecycle
@@ -75,8 +76,10 @@ class TrainingWorker:
                 log.warning("not_made", run=run.id, target=target, why=failure.detail[:300])
         report = json.loads((attempt.folder / "report.json").read_text())
         artifacts = self._promote(run, attempt.folder)
+        faults.hit("runs.artifacts_stored")
         registration = _registration(run, report, artifacts)
         version = self._models.register(attempt.call, run.model, registration)
+        faults.hit("runs.version_registered")
         results = {"report": report, "model_version": version}
         attempt.succeed(results, {"model": run.model, "model_version": version})
 

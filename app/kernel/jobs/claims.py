@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.kernel.errors import ServiceError
 from app.kernel.jobs.leases import Beat, LeaseWatch
-from app.kernel.jobs.queue import DONE, QUEUED, RUNNING, JobQueue, JobRow
+from app.kernel.jobs.queue import DONE, LONGEST_DELAY, QUEUED, RUNNING, JobQueue, JobRow
 from app.kernel.sql import new_id
 
 # Literals, so that the partial indexes are used on both databases.
@@ -243,5 +243,7 @@ def _change(session: Session, holder: str, job: Job, **values: Any) -> bool:
 
 
 def _can_start(now: datetime, kind: str) -> ColumnElement[bool]:
-    due = or_(JobRow.not_before.is_(None), JobRow.not_before <= now)
+    # One that waits for longer than any may was put off before the clock was set back.
+    late = now + LONGEST_DELAY
+    due = or_(JobRow.not_before.is_(None), JobRow.not_before <= now, JobRow.not_before > late)
     return and_(JobRow.state == _QUEUED, JobRow.kind == kind, due)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
+from app.kernel import faults
 from app.kernel.errors import ServiceError
 from app.kernel.jobs.claims import Claims, Fenced, Interrupted, Job, LostWorker
 from app.kernel.jobs.queue import DONE, FAILED
@@ -55,6 +56,7 @@ class Execution:
             return LostWorker("The workers of all attempts died or hung")
         try:
             self._handlers[job.kind](job)
+            faults.hit("jobs.handled")
         except Exception as error:  # noqa: BLE001 - the door: whatever it is, the job is settled
             return error
         return None

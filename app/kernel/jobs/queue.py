@@ -36,6 +36,8 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from app.kernel.sql import Database, KernelBase, UtcDateTime, new_id, utc_now
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
+LONGEST_DELAY = timedelta(minutes=5)
+"""What a job may wait before it starts."""
 _IS_QUEUED = text("state = 'queued'")
 _IS_RUNNING = text("state = 'running'")
 _IS_UNFINISHED = text("finished_at IS NULL")
@@ -116,8 +118,11 @@ class JobQueue:
     ) -> bool:
         """Add a job in the caller's transaction; never commits.
 
-        False, and nothing changes, while an unfinished job has the same kind and reference.
+        False, and nothing changes, while an unfinished job has the same kind and reference. Raises
+        ValueError when it is to start later than LONGEST_DELAY from now.
         """
+        if not_before is not None and not_before > self.clock.now() + LONGEST_DELAY:
+            raise ValueError(f"a job may wait {LONGEST_DELAY} at most")
         insert = (sqlite if self.database.dialect == "sqlite" else postgresql).insert(JobRow)
         row = {
             "id": new_id(),

@@ -11,6 +11,7 @@ from typing import Any, Generic
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
+from app.kernel import faults
 from app.kernel.auth import Call
 from app.kernel.changes import Change, Changes
 from app.kernel.errors import Conflict, NotFound
@@ -71,6 +72,7 @@ class WorkDesk(Generic[Row]):
             change.session, self._kind.job, row.id, project=row.project, priority=priority
         )
         change.record(f"{self._kind.noun}.queued", row.subject, row.about)
+        faults.hit("work.enqueued")
 
     def list(self, call: Call, arguments: Mapping[str, Any]) -> Page[Row]:
         """The project's work."""
