@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.kernel.artifacts.store import ArtifactStore
 from app.kernel.auth import Call
-from app.kernel.errors import Conflict, FieldError, Invalid, NotFound
+from app.kernel.errors import Conflict, FieldError, Invalid, NotFound, ServiceError
 from app.kernel.holds import released_after
 from app.kernel.http.pagination import Listing
 from app.kernel.http.sendable import Sendable

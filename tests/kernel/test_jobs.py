@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,9 +23,10 @@ from app.kernel.errors import Invalid, Unavailable
 from app.kernel.jobs.board import SlotBoard
 from app.kernel.jobs.claims import Claims, Fenced, Interrupted, LostWorker
 from app.kernel.jobs.leases import Beat, LeaseWatch
-from app.kernel.jobs.queue import JobQueue, JobRow
+from app.kernel.jobs.queue import LONGEST_DELAY, JobQueue, JobRow
 from app.kernel.jobs.worker import Worker
 from app.kernel.sql import Database, KernelBase
+from tests.faults.rounds import rounds
 
 sys.path.append(str(Path(__file__).parent))
 import job_process
@@ -155,6 +157,26 @@ class TestEnqueue:
         worker.end(worker.claim("k"), "done")
         assert add(queue) is True
 
+    @pytest.mark.fault("F19")
+    def test_of_the_same_work_by_many_at_once_adds_one_job(self, queue):
+        together, added = threading.Barrier(8), []
+
+        def enqueue():
+            together.wait(SECONDS)
+            added.append(add(queue))
+
+        threads = [threading.Thread(target=enqueue) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (added.count(True), len(rows(queue))) == (1, 1)
+
+    def test_refuses_a_start_that_is_too_far_away(self, timed_queue, clock):
+        with pytest.raises(ValueError, match="may wait"):
+            add(timed_queue, not_before=clock.now() + LONGEST_DELAY + timedelta(seconds=1))
+        assert timed_queue.depth() == {}
+
 
 class TestCancelQueued:
     def test_keeps_the_job_from_ever_starting(self, queue):
@@ -215,6 +237,12 @@ class TestClaim:
         order = [int(worker.claim(kind).ref) for _ in priorities]
         assert order == sorted(range(len(priorities)), key=priorities.__getitem__)
         assert worker.claim(kind) is None
+
+    def test_takes_a_job_without_a_priority_in_the_middle(self, queue):
+        for ref, options in (("6", {"priority": 6}), ("-", {}), ("4", {"priority": 4})):
+            add(queue, ref, **options)
+        worker = claims(queue)
+        assert [worker.claim("k").ref for _ in range(3)] == ["4", "-", "6"]
 
     def test_waits_for_not_before(self, timed_queue, clock):
         add(timed_queue, not_before=clock.now() + timedelta(seconds=10))
@@ -280,6 +308,14 @@ class TestLease:
         assert not first.hand_back(late, delay=0, excused=True)
         assert second.end(job, "done")
 
+    def test_that_ran_out_before_two_who_watch_goes_to_one(self, timed_queue, clock):
+        add(timed_queue)
+        claims(timed_queue).claim("k")
+        second, third = claims(timed_queue), claims(timed_queue)
+        [beat] = pass_time(clock, 7, second, third)
+        assert second.take_over(beat).attempt == 2
+        assert (second.take_over(beat), third.take_over(beat)) == (None, None)
+
     def test_that_is_renewed_keeps_the_job(self, timed_queue, clock):
         add(timed_queue)
         first, second = claims(timed_queue), claims(timed_queue)
@@ -297,6 +333,7 @@ class TestLease:
         assert first.renew([job]) == [job]
         assert second.take_over(beat) is None
 
+    @pytest.mark.fault("F18")
     def test_does_not_depend_on_the_wall_clock(self, timed_queue, clock):
         add(timed_queue)
         first, second = claims(timed_queue), claims(timed_queue)
@@ -471,6 +508,15 @@ class TestWorker:
             eventually(lambda: state(queue) == "failed")
         [(job, error)] = failures
         assert (job.attempt, type(error), ran) == (2, LostWorker, [])
+
+    def test_a_dead_worker_s_job_holds_up_no_other(self, queue):
+        order = []
+        add(queue, "dead")
+        claims(queue).claim("k")
+        add(queue, "next")
+        with working(queue, {"k": lambda job: order.append((job.ref, job.attempt))}, slots=1):
+            eventually(lambda: len(rows(queue, state="done")) == 2)
+        assert order == [("next", 1), ("dead", 2)]
 
     def test_gives_a_job_back_that_it_finds_no_thread_for(self, queue, monkeypatch):
         failures = [RuntimeError("can't start new thread")]
@@ -710,6 +756,37 @@ class TestProcesses:
         done = effects_of(queue.database)
         assert sorted(done) == sorted((str(number), 1) for number in range(30))
 
+    @pytest.mark.fault("F19")
+    def test_that_start_at_once_do_no_job_twice(self, queue, start_worker):
+        for turn in range(rounds(quick=1, full=25)):
+            refs = [f"{turn}-{number}" for number in range(8)]
+            for ref in refs:
+                add(queue, ref, kind="quick")
+            pair = [start_worker() for _ in range(2)]
+            eventually(lambda: queue.depth() == {} and not rows(queue, state="running"))
+            done = [ref for ref, _ in effects_of(queue.database) if ref.startswith(f"{turn}-")]
+            assert sorted(done) == sorted(refs)
+            for worker in pair:
+                worker.send(signal.SIGTERM)
+                eventually(worker.has_ended)
+
+    def test_work_while_many_submit(self, queue, start_worker):
+        others = [Database(queue.database.url.render_as_string(False)) for _ in range(4)]
+        for _ in range(2):
+            start_worker()
+
+        def submit(number):
+            for turn in range(15):
+                assert add(JobQueue(others[number]), f"{number}-{turn}", kind="quick")
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(submit, range(4)))
+        eventually(lambda: len(rows(queue, state="done")) == 60)
+        assert len(effects_of(queue.database)) == len(set(effects_of(queue.database))) == 60
+        for other in others:
+            other.close()
+
+    @pytest.mark.fault("F3")
     def test_take_over_from_one_that_was_killed(self, queue, start_worker):
         first = start_worker()
         add(queue, "0.5", kind="slow")
@@ -724,6 +801,7 @@ class TestProcesses:
         assert time.monotonic() - killed < 6
         assert sorted(effects_of(queue.database)) == [("0", 1), ("0.5", 2)]
 
+    @pytest.mark.fault("F6")
     def test_fence_one_that_was_stopped_past_its_lease(self, queue, start_worker):
         first = start_worker()
         add(queue, "0.5", kind="deaf")
@@ -746,6 +824,7 @@ class TestProcesses:
         [row] = rows(queue)
         assert (row.state, row.excused, row.worker_id) == ("queued", 1, None)
 
+    @pytest.mark.fault("F3")
     def test_leave_no_child_behind_and_begin_anew(self, queue, start_worker):
         first = start_worker()
         add(queue, kind="sandboxed")
@@ -761,6 +840,7 @@ class TestProcesses:
         assert not psutil.pid_exists(int(child))
         assert (state(queue), rows(queue)[0].excused) == ("queued", 1)
 
+    @pytest.mark.fault("F3")
     def test_that_all_die_over_a_job_leave_it_failed(self, queue, start_worker):
         add(queue, "60", kind="slow", max_attempts=2)
         for attempt in (1, 2):
