@@ -11,7 +11,10 @@ import structlog
 from app.kernel.errors import ServiceError
 from app.kernel.idempotency import IdempotencyStore
 from app.kernel.jobs.queue import JobQueue
+from app.kernel.long_work.reconciling import end_orphans
 from app.kernel.work_folders import sweep_work
+from app.predictions.batches import KIND as BATCHES
+from app.training.service import KIND as RUNS
 from app.wiring import Wiring
 
 Chores = Mapping[str, Callable[[], object]]
@@ -37,6 +40,10 @@ def chores(wiring: Wiring) -> Chores:
     if "predictions" in wiring.settings.services:
         found["predictions"] = wiring.predictions.sweep
         found["batches"] = wiring.batches.contents.run
+        database = wiring.database("predictions")
+        found["batches-jobs"] = partial(end_orphans, database, BATCHES)
+    if "training" in wiring.settings.services:
+        found["runs-jobs"] = partial(end_orphans, wiring.database("training"), RUNS)
     found["store"] = partial(wiring.store.sweep_temporary, _TEMPORARY_SECONDS)
     return found | dict(sweeps(wiring))
 

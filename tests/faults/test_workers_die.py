@@ -230,3 +230,22 @@ def test_nothing_of_a_killed_worker_stays(shared, workers):
         os.utime(path, (0, 0))
     do_chores(sweeps(shared.wiring))
     assert shared.work() == []
+
+
+@pytest.mark.fault("F18")
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize("days", [1, -1])
+def test_workers_whose_clocks_are_days_apart_take_over_from_one_another(shared, workers, days):
+    answer = shared.submit(dataset="many", estimator=FOREST)
+    run = answer.json["id"]
+    first = workers.start(shared, ahead=days * 86_400)
+    shared.until_step(run, "fit")
+    workers.start(shared, ahead=-days * 86_400)
+    quick = shared.ended(shared.submit(estimator=QUICK))
+    assert (quick["state"], quick["attempt"]) == ("succeeded", 1)
+    assert shared.attempts(run) == [1]
+    first.kill()
+    shared.until_step(run, "fit", attempt=2)
+    assert shared.client().post(f"{PATH}/{run}/cancel").status_code == 202
+    assert shared.ended(answer)["state"] == "cancelled"
