@@ -20,7 +20,7 @@ from app.wiring import Wiring
 Chores = Mapping[str, Callable[[], object]]
 _PAUSE_SECONDS = 300.0
 _JOBS_KEPT = timedelta(days=30)
-_TEMPORARY_SECONDS = 3600.0
+_TEMPORARY_SECONDS = 600.0
 # What lives is locked from its first moment: younger ones may be about to be.
 _FOLDER_SECONDS = 60.0
 _WORK_FOLDERS = ("uploads", "imports", "runs", "batches")
