@@ -55,6 +55,8 @@ class Settings:
     quota_burst: int
     lease_seconds: float
     idempotency_hours: float
+    events_days: float
+    jobs_days: float
     log_level: str
     log_json: bool
     own_database_urls: Mapping[str, str] = field(default_factory=dict, repr=False)

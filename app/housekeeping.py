@@ -9,9 +9,11 @@ from functools import partial
 import structlog
 
 from app.kernel.errors import ServiceError
+from app.kernel.events import EventLog
 from app.kernel.idempotency import IdempotencyStore
-from app.kernel.jobs.queue import JobQueue
+from app.kernel.jobs.queue import SYSTEM_CLOCK, Clock, JobQueue
 from app.kernel.long_work.reconciling import end_orphans
+from app.kernel.sql import Database
 from app.kernel.work_folders import sweep_work
 from app.predictions.batches import KIND as BATCHES
 from app.training.service import KIND as RUNS
@@ -19,7 +21,6 @@ from app.wiring import Wiring
 
 Chores = Mapping[str, Callable[[], object]]
 _PAUSE_SECONDS = 300.0
-_JOBS_KEPT = timedelta(days=30)
 _TEMPORARY_SECONDS = 600.0
 # What lives is locked from its first moment: younger ones may be about to be.
 _FOLDER_SECONDS = 60.0
@@ -27,25 +28,33 @@ _WORK_FOLDERS = ("uploads", "imports", "runs", "batches")
 log = structlog.get_logger("housekeeping")
 
 
-def chores(wiring: Wiring) -> Chores:
+def chores(wiring: Wiring, clock: Clock = SYSTEM_CLOCK) -> Chores:
     """The chores of an installation, for the workers of any host, and those of this host."""
     found: dict[str, Callable[[], object]] = {}
+    jobs_kept = timedelta(days=wiring.settings.jobs_days)
+    events_kept = timedelta(days=wiring.settings.events_days)
     for number, database in enumerate(wiring.databases()):
-        found[f"jobs-{number}"] = partial(JobQueue(database).forget, _JOBS_KEPT)
-        found[f"idempotency-{number}"] = IdempotencyStore(database).forget
+        found[f"jobs-{number}"] = partial(JobQueue(database, clock).forget, jobs_kept)
+        found[f"events-{number}"] = partial(_forget_events, database, events_kept, clock)
+        found[f"idempotency-{number}"] = IdempotencyStore(database, clock=clock.now).forget
     if "datasets" in wiring.settings.services:
         found["datasets"] = wiring.datasets.leftovers.sweep
     if "models" in wiring.settings.services:
         found["models"] = wiring.models.collector.run
     if "predictions" in wiring.settings.services:
-        found["predictions"] = wiring.predictions.sweep
-        found["batches"] = wiring.batches.contents.run
+        found["predictions"] = lambda: wiring.predictions.sweep(clock.now())
+        found["batches"] = lambda: wiring.batches.sweep(clock.now())
+        found["results"] = wiring.batches.contents.run
         database = wiring.database("predictions")
         found["batches-jobs"] = partial(end_orphans, database, BATCHES)
     if "training" in wiring.settings.services:
         found["runs-jobs"] = partial(end_orphans, wiring.database("training"), RUNS)
     found["store"] = partial(wiring.store.sweep_temporary, _TEMPORARY_SECONDS)
     return found | dict(sweeps(wiring))
+
+
+def _forget_events(database: Database, kept: timedelta, clock: Clock) -> int:
+    return EventLog([database]).forget(clock.now() - kept)
 
 
 def sweeps(wiring: Wiring) -> Chores:

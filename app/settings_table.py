@@ -283,6 +283,20 @@ SETTINGS: tuple[Setting, ...] = (
         "How long an Idempotency-Key is remembered.",
         _duration,
     ),
+    Setting(
+        "events_days",
+        "MODELYARD_EVENTS_DAYS",
+        "30",
+        "How many days events are kept; who reads after a dropped one is told: 410.",
+        _duration,
+    ),
+    Setting(
+        "jobs_days",
+        "MODELYARD_JOBS_DAYS",
+        "30",
+        "How many days the queue remembers ended jobs; runs and batches stay.",
+        _duration,
+    ),
     Setting("log_level", "MODELYARD_LOG_LEVEL", "info", "debug, info, warning or error.", _level),
     Setting("log_json", "MODELYARD_LOG_JSON", "true", "Logs as JSON lines; else as text.", _switch),
 )

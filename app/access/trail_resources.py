@@ -40,11 +40,13 @@ class Events(MethodView):
     @secured("events:read")
     @blp.arguments(schemas.EventQuery, location="query")
     @blp.response(200, schemas.EventList)
+    @blp.alt_response(410, "Gone")
     def get(self, arguments: dict[str, Any]) -> Any:
         """List what happened, in the order of the commits
 
         Pass `next_position` back as `after`; `after=latest` begins with what comes now. With
-        `wait`, the answer comes at the next event or after so many seconds.
+        `wait`, the answer comes at the next event or after so many seconds. Old events are dropped:
+        a position after which some are gone is 410, with the `first_position` to go on from.
         """
         call = current_call()
         slots = cast("Slots", current_app.extensions["stream_slots"])

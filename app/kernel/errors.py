@@ -8,6 +8,7 @@ ServiceError                      500  something of ours broke
 ├── NotAcceptable                 406  no representation of the accepted types
 ├── Conflict                      409  the state of the thing forbids it
 │   └── StillReferred             409  others still refer to the thing
+├── Gone                          410  what was asked for is no longer kept
 ├── PreconditionFailed            412  If-Match names an older version
 ├── LengthRequired                411  a body of unknown length without a digest
 ├── TooLarge                      413  over a limit of size
@@ -124,6 +125,12 @@ class StillReferred(Conflict):
     """Others still refer to the thing; ``extra["referrers"]`` lists them."""
 
     code, title = "still-referred", "Still referred to"
+
+
+class Gone(ServiceError):
+    """What was asked for is no longer kept."""
+
+    status, code, title = 410, "gone", "No longer kept"
 
 
 class LengthRequired(ServiceError):

@@ -3,18 +3,23 @@
 An event is a CloudEvent. Its position is the order of the commits, without gaps that could fill
 later: a writer takes a lock before it draws a position and holds it until it commits, so a reader
 that has seen position n will never find n-1 afterwards.
+
+Old events are dropped, always from the front. How far is remembered, so that a reader who comes too
+late is told, and misses nothing without knowing.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from heapq import merge
+from itertools import takewhile
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Integer, String, delete, func, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.kernel.errors import Invalid
+from app.kernel.errors import Gone, Invalid
+from app.kernel.retention import BATCH, PAUSE_SECONDS
 from app.kernel.sql import Database, KernelBase, UtcDateTime, new_id, utc_now
 
 _BIG = BigInteger().with_variant(Integer, "sqlite")
@@ -37,6 +42,15 @@ class Event(KernelBase):
     time: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
 
     __table_args__ = ({"sqlite_autoincrement": True},)
+
+
+class EventsDropped(KernelBase):
+    """The position up to which events have been dropped: one row, or none before the first time."""
+
+    __tablename__ = "kernel_events_dropped"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    position: Mapped[int] = mapped_column(_BIG)
 
 
 def append(session: Session, event: Event) -> None:
@@ -68,12 +82,17 @@ class EventLog:
     ) -> tuple[list[Event], str]:
         """Events after a position and the position to go on from; waits up to ``wait`` seconds.
 
-        ``project=None`` reads all projects (peers only). Raises Invalid for a foreign position.
+        ``project=None`` reads all projects (peers only). Without a position it begins with the
+        first event that is kept. Raises Invalid for what is no position, Gone for one after which
+        events have been dropped, or that this log has not come to.
         """
         seen = self._parse(after)
         until = time.monotonic() + wait
         while True:
             found, positions = self._read_once(seen, project, source, limit)
+            if after:
+                # After the reading: what is dropped meanwhile is noticed, too.
+                self._refuse_dropped(seen)
             if found or time.monotonic() >= until or stopped():
                 return found, ".".join(map(str, positions))
             seen = positions
@@ -84,13 +103,8 @@ class EventLog:
         return ".".join(str(_head(database)) for database in self._databases)
 
     def forget(self, before: datetime) -> int:
-        """Drop events older than a time; the count of them."""
-        dropped = 0
-        for database in self._databases:
-            with database.write() as session:
-                done = session.execute(delete(Event).where(Event.time < before))
-                dropped += getattr(done, "rowcount", 0)
-        return dropped
+        """Drop events older than a time; the count of them. The newest one always stays."""
+        return sum(_drop(database, before) for database in self._databases)
 
     def _parse(self, after: str | None) -> list[int]:
         if not after:
@@ -101,6 +115,19 @@ class EventLog:
         ):
             raise Invalid.at("?after", "invalid_position", "Not a position of this log")
         return [int(part) for part in parts]
+
+    def _refuse_dropped(self, seen: list[int]) -> None:
+        """Raise Gone where the events after a position are not, or not all, those of this log."""
+        edges = [_edges(database) for database in self._databases]
+        pairs = list(zip(seen, edges, strict=True))
+        if all(dropped <= position <= head for position, (dropped, head) in pairs):
+            return
+        kept = [min(max(position, dropped), head) for position, (dropped, head) in pairs]
+        raise Gone(
+            "Events after this position are no longer kept: read the state of what you follow"
+            " anew, then go on after `first_position`",
+            extra={"first_position": ".".join(map(str, kept))},
+        )
 
     def _read_once(
         self, seen: list[int], project: str | None, source: str | None, limit: int
@@ -127,6 +154,38 @@ class EventLog:
 def _head(database: Database) -> int:
     with database.read() as session:
         return session.scalar(select(func.max(Event.position))) or 0
+
+
+def _edges(database: Database) -> tuple[int, int]:
+    """Up to where events have been dropped, and the newest position.
+
+    Nobody has been told of one beyond it, unless the database was an older one again since.
+    """
+    with database.read() as session:
+        dropped = session.scalar(select(EventsDropped.position)) or 0
+        return dropped, session.scalar(select(func.max(Event.position))) or 0
+
+
+def _drop(database: Database, before: datetime) -> int:
+    """Drop from the front all that is older, a batch in each transaction."""
+    dropped = 0
+    while some := _drop_some(database, before):
+        dropped += some
+        time.sleep(PAUSE_SECONDS)
+    return dropped
+
+
+def _drop_some(database: Database, before: datetime) -> int:
+    """Drop a batch, in the transaction that remembers how far."""
+    query = select(Event.position, Event.time).order_by(Event.position).limit(BATCH + 1)
+    with database.exclusive("events-dropped") as session:
+        # The last one read is the newest one, or the first of the next batch.
+        front = session.execute(query).all()[:-1]
+        old = [position for position, _ in takewhile(lambda row: row.time < before, front)]
+        if old:
+            session.execute(delete(Event).where(Event.position <= old[-1]))
+            session.merge(EventsDropped(id=1, position=old[-1]))
+    return len(old)
 
 
 def _after(

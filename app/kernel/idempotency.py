@@ -18,6 +18,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.kernel.auth import Call
 from app.kernel.errors import Conflict, Invalid
+from app.kernel.retention import drop
 from app.kernel.sql import Database, KernelBase, UtcDateTime, lease_holds, new_id, utc_now
 
 LEASE = timedelta(seconds=60)
@@ -181,8 +182,5 @@ class IdempotencyStore:
 
     def forget(self) -> int:
         """Drop the keys whose time is over; the count of them."""
-        with self.database.write() as session:
-            done = session.execute(
-                delete(IdempotencyRow).where(IdempotencyRow.expires_at <= self.clock())
-            )
-            return int(getattr(done, "rowcount", 0))
+        over = IdempotencyRow.expires_at <= self.clock()
+        return drop(self.database, IdempotencyRow, IdempotencyRow.id, over)

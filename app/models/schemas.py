@@ -38,7 +38,7 @@ def _description(**options: Any) -> fields.String:
 
 
 class RetentionIn(Input):
-    """How long stored predictions are kept."""
+    """How long stored predictions and, by their age, batch predictions are kept."""
 
     max_age_days = Integer(validate=Range(1, 36_500))
     max_rows = Integer(validate=Range(1, 10**12))
@@ -64,7 +64,7 @@ class ModelPatch(Input):
 
 
 class Retention(Output):
-    """How long stored predictions are kept."""
+    """How long stored predictions and, by their age, batch predictions are kept."""
 
     max_age_days = fields.Integer()
     max_rows = fields.Integer()

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete
+from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import Session
 
 from app.kernel.artifacts.store import ArtifactStore
@@ -112,6 +113,33 @@ class BatchPredictions(WorkDesk[BatchPrediction]):
         batch = super().delete(call, work_id)
         self.contents.clear(batch)
         return batch
+
+    def sweep(self, now: datetime) -> int:
+        """Forget the ended batches, with their contents, that the models' retention no longer
+        keeps; the count.
+        """
+        with self._database.read() as session:
+            query = select(BatchPrediction.project, BatchPrediction.model).distinct()
+            models = session.execute(query).all()
+        return sum(self._retain(project, model, now) for project, model in models)
+
+    def _retain(self, project: str, model: str, now: datetime) -> int:
+        days = self._directory.retention(project, model).get("max_age_days")
+        if days is None:
+            return 0
+        query = select(BatchPrediction.id).where(
+            BatchPrediction.project == project,
+            BatchPrediction.model == model,
+            BatchPrediction.finished_at < now - timedelta(days=days),
+        )
+        with self._database.read() as session:
+            over = session.scalars(query).all()
+        call = Call(project, "retention", frozenset(), f"retention-{new_id()}")
+        for batch_id in over:
+            # Another worker keeps house, too.
+            with suppress(NotFound):
+                self.delete(call, batch_id)
+        return len(over)
 
     def content(self, call: Call, batch_id: str, format_: str) -> Sendable:
         """A succeeded batch's result; raises Conflict before that, ArtifactCorrupt."""

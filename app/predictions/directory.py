@@ -15,7 +15,7 @@ import structlog
 from app.kernel.artifacts.mac import SecretRetired
 from app.kernel.artifacts.stored import ArtifactCorrupt
 from app.kernel.auth import Call
-from app.kernel.errors import Invalid, NotFound, ServiceError, Unavailable
+from app.kernel.errors import Gone, Invalid, NotFound, ServiceError, Unavailable
 from app.kernel.sql import Database
 from app.predictions.ports import Models
 from app.predictions.tables import KnownModel
@@ -206,6 +206,18 @@ class Directory:
             row = session.get(KnownModel, place)
         return None if row is None else Known(row.state, dict(row.locations))
 
+    def retention(self, project: str, model: str) -> Mapping[str, Any]:
+        """How long a model's predictions are kept, as the models service says now.
+
+        What is remembered may be older than a change of mind: it must not delete anything. Raises
+        Unavailable; a model that is no more keeps all.
+        """
+        call = Call(project, "retention", frozenset(), "retention")
+        try:
+            return self._models.state(call, model)["retention"] or {}
+        except NotFound:
+            return {}
+
     def follow_once(self, *, wait: int) -> None:
         """Take in what has happened since the last time; wait for news so many seconds."""
         call = Call(EVERY_PROJECT, "follower", frozenset(), "follower")
@@ -213,7 +225,12 @@ class Directory:
             # What was learnt before the position is known may be older than it.
             _, self._position = self._models.events(call, LATEST, wait=0)
             self._known.clear()
-        events, position = self._models.events(call, self._position, wait=wait)
+        try:
+            events, position = self._models.events(call, self._position, wait=wait)
+        except Gone:
+            # What happened meanwhile, nobody can tell any more: everything is learnt anew.
+            self._position = None
+            return
         for project, model in {(event.project, event.model) for event in events}:
             if (project, model) in self._known:
                 self._refresh(project, model)

@@ -1,19 +1,21 @@
 """Predictions of single rows: stored and unstored."""
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, exists, select, tuple_
 
 from app.kernel.auth import Call
 from app.kernel.changes import Changes
 from app.kernel.errors import Invalid, NotFound
 from app.kernel.http.pagination import Listing, Page
+from app.kernel.retention import BATCH, PAUSE_SECONDS, drop_some
 from app.kernel.signing import KeyRing
-from app.kernel.sql import Database, utc_now
+from app.kernel.sql import Database, new_id
 from app.predictions.directory import Directory, Reference
 from app.predictions.engine import Engine
 from app.predictions.inputs import read_rows
@@ -141,38 +143,52 @@ class Predictions:
             change.record("predictions.deleted", "predictions", {"count": count})
         return count
 
-    def sweep(self) -> int:
+    def sweep(self, now: datetime) -> int:
         """Forget what the models' retention no longer keeps; the count."""
+        has_some = exists().where(
+            Prediction.project == KnownModel.project, Prediction.model == KnownModel.model
+        )
         with self._database.read() as session:
-            models = [
-                (row.project, row.model, row.state["retention"])
-                for row in session.scalars(select(KnownModel))
-                if row.state.get("retention")
-            ]
-        return sum(self._retain(*model) for model in models)
+            query = select(KnownModel.project, KnownModel.model).where(has_some)
+            models = session.execute(query).all()
+        return sum(self._retain(project, model, now) for project, model in models)
 
-    def _retain(self, project: str, model: str, retention: Mapping[str, Any]) -> int:
+    def _retain(self, project: str, model: str, now: datetime) -> int:
+        retention = self._directory.retention(project, model)
         mine = (Prediction.project == project, Prediction.model == model)
         dropped = 0
-        with self._database.write() as session:
-            if retention.get("max_age_days") is not None:
-                oldest = utc_now() - timedelta(days=retention["max_age_days"])
-                done = session.execute(
-                    delete(Prediction).where(*mine, Prediction.created_at < oldest)
-                )
-                dropped += int(getattr(done, "rowcount", 0))
-            if retention.get("max_rows") is not None:
-                kept = (
-                    select(Prediction.id)
-                    .where(*mine)
-                    .order_by(Prediction.created_at.desc(), Prediction.id.desc())
-                    .limit(retention["max_rows"])
-                )
-                done = session.execute(
-                    delete(Prediction).where(*mine, Prediction.id.not_in(kept.scalar_subquery()))
-                )
-                dropped += int(getattr(done, "rowcount", 0))
+        if retention.get("max_age_days") is not None:
+            oldest = now - timedelta(days=retention["max_age_days"])
+            dropped += self._forget(project, model, *mine, Prediction.created_at < oldest)
+        if retention.get("max_rows") is not None:
+            newest = (
+                select(Prediction.created_at, Prediction.id)
+                .where(*mine)
+                .order_by(Prediction.created_at.desc(), Prediction.id.desc())
+                .offset(retention["max_rows"])
+                .limit(1)
+            )
+            with self._database.read() as session:
+                first = session.execute(newest).first()
+            if first is not None:
+                place = tuple_(Prediction.created_at, Prediction.id)
+                dropped += self._forget(project, model, *mine, place <= tuple(first))
         return dropped
+
+    def _forget(self, project: str, model: str, *which: ColumnElement[bool]) -> int:
+        """Drop predictions whose time is over, and say so."""
+        dropped = 0
+        while True:
+            call = Call(project, "retention", frozenset(), f"retention-{new_id()}")
+            with self._changes.begin(call) as change:
+                count = drop_some(change.session, Prediction, Prediction.id, *which)
+                if count:
+                    told = {"model": model, "count": count, "reason": "retention"}
+                    change.record("predictions.deleted", "predictions", told)
+            dropped += count
+            if count < BATCH:
+                return dropped
+            time.sleep(PAUSE_SECONDS)
 
 
 def _included(

@@ -53,6 +53,12 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_table(
+        "kernel_events_dropped",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("position", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_kernel_events_dropped")),
+    )
+    op.create_table(
         "kernel_idempotency",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("project", sa.String(length=63), nullable=False),
@@ -158,6 +164,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_kernel_idempotency_expires_at"))
 
     op.drop_table("kernel_idempotency")
+    op.drop_table("kernel_events_dropped")
     op.drop_table("kernel_events")
     with op.batch_alter_table("kernel_audit", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_kernel_audit_project"))

@@ -115,6 +115,7 @@ PROBLEMS = {
     404: "NotFound",
     406: "NotAcceptable",
     409: "Conflict",
+    410: "Gone",
     411: "LengthRequired",
     412: "PreconditionFailed",
     413: "TooLarge",

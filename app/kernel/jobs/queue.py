@@ -24,7 +24,6 @@ from sqlalchemy import (
     SmallInteger,
     String,
     Text,
-    delete,
     func,
     select,
     text,
@@ -33,6 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from app.kernel.retention import drop
 from app.kernel.sql import Database, KernelBase, UtcDateTime, new_id, utc_now
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
@@ -172,9 +172,5 @@ class JobQueue:
 
     def forget(self, older_than: timedelta) -> int:
         """Drop the rows of jobs that ended longer ago than that; the count of them."""
-        with self.database.write() as session:
-            before = self.clock.now() - older_than
-            dropped = session.scalars(
-                delete(JobRow).where(JobRow.finished_at < before).returning(JobRow.id)
-            )
-            return len(dropped.all())
+        before = self.clock.now() - older_than
+        return drop(self.database, JobRow, JobRow.id, JobRow.finished_at < before)
