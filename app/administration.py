@@ -16,6 +16,8 @@ from app.kernel.errors import ServiceError
 from app.kernel.findings import Collector
 from app.kernel.http.pages import spec_as_yaml
 from app.kernel.migrations import is_current
+from app.kernel.sql import Database
+from app.kernel.sqlite_files import check_sound
 from app.settings_table import SettingsError
 from app.wiring import Wiring
 
@@ -104,16 +106,22 @@ def examine(settings: Settings, *, repair: bool) -> Iterator[Finding]:
 def _parts(wiring: Wiring) -> Iterator[Finding]:
     """Whether each part is there, and fit to be used."""
     yield _found("secret", lambda: wiring.ring)
+    examined: set[Database] = set()
     for service in wiring.settings.services:
-        there = _found(f"database of {service}", partial(_ping, wiring, service))
+        there = _found(f"database of {service}", partial(_look_at, wiring, service, examined))
         yield there
         if there.well:
             yield _migrated(wiring, service)
     yield _found("artifact store", partial(_check_store, wiring))
 
 
-def _ping(wiring: Wiring, service: str) -> None:
-    wiring.database(service).ping()
+def _look_at(wiring: Wiring, service: str, examined: set[Database]) -> None:
+    """Raise where a service's database is damaged or away; each is read once."""
+    database = wiring.database(service)
+    if database.file is not None and database not in examined:
+        check_sound(database.file, deep=True)
+        examined.add(database)
+    database.ping()
 
 
 def _check_store(wiring: Wiring) -> None:
@@ -128,6 +136,8 @@ def _agreement(wiring: Wiring, *, repair: bool) -> Iterator[Finding]:
             wiring.datasets.leftovers.sweep()
         done = "removed" if repair else "nothing refers to it"
         yield from (Finding(repair, f"{key}: {done}") for key in orphans)
+        for fault in wiring.datasets.leftovers.faults():
+            yield Finding(False, f"{fault.subject}: {fault.code}: {fault.detail}")
     served = wiring.settings.services
     collectors: dict[str, Callable[[], Collector]] = {
         "models": lambda: wiring.models.collector,

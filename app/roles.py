@@ -29,6 +29,7 @@ from app.kernel.logs import configure_logs
 from app.kernel.migrations import upgrade
 from app.kernel.process_metrics import timed_jobs, with_metrics
 from app.kernel.sandbox.parent import Sandbox
+from app.kernel.sqlite_files import check_sound
 from app.kernel.time_limit import TimeLimit
 from app.models.imports import JOB as IMPORT_JOB
 from app.models.workers import PRELOAD as IMPORT_PRELOAD
@@ -45,6 +46,7 @@ from app.training.workers import FitHost, TrainingWorker
 from app.wiring import Wiring
 
 _KILL_SECONDS = 15
+_LOOKING_SECONDS = 3.0
 PRELOADS = (*TRAINING_PRELOAD, *BATCH_PRELOAD, *IMPORT_PRELOAD)
 _SERVER_VARIABLE = "MODELYARD_SERVER_PID"
 
@@ -70,11 +72,14 @@ def run_role(name: str, settings: Settings) -> None:
 def run_migrations(settings: Settings) -> None:
     """Bring every database up to date; on the very first start print the admin key, once.
 
-    Raises SettingsError for what no role could start with.
+    Raises SettingsError for what no role could start with, DatabaseCorrupt.
     """
     refuse_unfinished_restore(settings)
     wiring = Wiring(settings)
     _ = wiring.ring, wiring.store
+    for database in wiring.databases():
+        if database.file is not None:
+            check_sound(database.file, seconds=_LOOKING_SECONDS)
     for service in settings.services:
         for history in ("kernel", service):
             upgrade(wiring.database(service), history)

@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from contextlib import ExitStack, closing
+from dataclasses import replace
 
 from flask import Response, request
 
@@ -63,13 +64,8 @@ def _etag(version: Version, media_type: str, *, spreadsheet: bool) -> str:
 
 
 def _parquet(versions: Versions, version: Version, stored: Stored, etag: str) -> Sendable:
-    return Sendable(
-        filename=f"{version.dataset}-{version.number}.parquet",
-        etag=etag,
-        digest=_base64(stored.digest),
-        size=stored.bytes,
-        pieces=lambda start, end: versions.parquet(stored, start, end),
-    )
+    name = f"{version.dataset}-{version.number}.parquet"
+    return replace(versions.parquet(stored, name), etag=etag)
 
 
 def _text(

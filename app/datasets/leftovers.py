@@ -9,8 +9,9 @@ from pathlib import Path
 from sqlalchemy import delete, or_, select
 
 from app.datasets.tables import Hold, Version
-from app.kernel.artifacts.store import ArtifactStore
-from app.kernel.artifacts.stored import Stored
+from app.kernel.artifacts.store import ArtifactStore, check_bytes
+from app.kernel.artifacts.stored import ArtifactCorrupt, Stored
+from app.kernel.findings import Finding
 from app.kernel.sql import Database, utc_now
 from app.kernel.work_folders import sweep_work
 
@@ -51,6 +52,16 @@ class Leftovers:
             known = self._known(batch)
             yield from (key for key in batch if key not in known)
 
+    def faults(self) -> Iterator[Finding]:
+        """The versions whose bytes are gone or changed; reads all of them."""
+        for subject, stored in _named_in(self._database):
+            try:
+                check_bytes(self._store, stored)
+            except ArtifactCorrupt as error:
+                # Else it was deleted meanwhile.
+                if self._known([stored.key]):
+                    yield Finding("corrupt", subject, error.detail, mended=False)
+
     def _known(self, keys: list[str]) -> set[str]:
         columns = (Version.storage_key, Version.rejects_key, Version.upload_key)
         query = select(*columns).where(or_(*(column.in_(keys) for column in columns)))
@@ -65,15 +76,23 @@ class Leftovers:
 
 def stored_in(database: Database) -> Iterator[Stored]:
     """All that the versions of a database name in the store."""
+    return (stored for _, stored in _named_in(database))
+
+
+def _named_in(database: Database) -> Iterator[tuple[str, Stored]]:
+    """The same, each with the path of its version."""
     things = (
         (Version.storage_key, Version.storage_digest, Version.bytes),
         (Version.rejects_key, Version.rejects_digest, Version.rejects_bytes),
         (Version.upload_key, Version.source_digest, Version.source_bytes),
     )
     for columns in things:
+        query = select(Version.dataset, Version.number, *columns).where(columns[0].is_not(None))
         with database.read() as session:
-            rows = session.execute(select(*columns).where(columns[0].is_not(None)))
-            yield from (Stored(key, digest or "", size or 0) for key, digest, size in rows if key)
+            rows = session.execute(query).all()
+        for dataset, number, key, digest, size in rows:
+            stored = Stored(key or "", digest or "", size or 0)
+            yield f"datasets/{dataset}/versions/{number}", stored
 
 
 def _batches(keys: Iterable[str]) -> Iterator[list[str]]:

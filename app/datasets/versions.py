@@ -26,6 +26,7 @@ from app.kernel.artifacts.stored import CHUNK, Stored
 from app.kernel.auth import Call
 from app.kernel.errors import NotFound, Unavailable
 from app.kernel.http.pagination import Listing, Page
+from app.kernel.http.sendable import Sendable, sendable
 from app.kernel.signing import KeyRing
 from app.kernel.sql import Database
 
@@ -166,9 +167,9 @@ class Versions:
         version = self.get(call, dataset, number)
         return version, stored_table(version)
 
-    def parquet(self, stored: Stored, start: int, end: int) -> Iterator[bytes]:
-        """A range of a version's Parquet file; close it if it is not read out."""
-        return self._store.stream(stored.key, start, end)
+    def parquet(self, stored: Stored, filename: str) -> Sendable:
+        """A version's Parquet file; raises ArtifactCorrupt, at the latest before its last bytes."""
+        return sendable(self._store, stored, filename)
 
     def text(self, call: Call, stored: Stored, format_: str, *, spreadsheet: bool) -> "OpenFile":
         """A version as ``csv`` or ``ndjson``, ready to be read."""

@@ -17,6 +17,7 @@ ServiceError                      500  something of ours broke
 ├── Invalid                       422  readable, but not valid
 ├── TooManyRequests               429  the caller's quota is used up
 ├── Unavailable                   503  ours: try again later
+├── DatabaseCorrupt               503  the database's file is damaged
 ├── DeadlineExceeded              504  the caller's deadline passed
 └── StorageFull                   507  no space left to keep it
 
@@ -184,6 +185,12 @@ class Unavailable(ServiceError):
     """Ours: try again later."""
 
     status, code, title, retryable = 503, "unavailable", "Temporarily unavailable", True
+
+
+class DatabaseCorrupt(ServiceError):
+    """The database's file is damaged; trying again does not help."""
+
+    status, code, title = 503, "database-corrupt", "The database is damaged"
 
 
 class DeadlineExceeded(ServiceError):

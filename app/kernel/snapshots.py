@@ -13,6 +13,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from app.kernel.errors import StorageFull, Unavailable
+from app.kernel.sqlite_files import check_sound
 
 _TRY_SECONDS, _PAUSE_SECONDS = 1.0, 0.2
 
@@ -23,7 +24,8 @@ def copy_databases(
     """Copy the files into a folder; the copy of each.
 
     Raises Unavailable when their write locks can't be had in ``patience`` seconds, or when a file
-    is no database; StorageFull when the folder's disk has no room.
+    is no database; DatabaseCorrupt when one is damaged; StorageFull when the folder's disk has no
+    room.
     """
     with _translated(), ExitStack() as held:
         readers = [held.enter_context(closing(_opened(file))) for file in files]
@@ -37,6 +39,8 @@ def copy_databases(
             os.close(os.open(copies[file], os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             with closing(sqlite3.connect(copies[file])) as target:
                 reader.backup(target)
+            # Damage is copied like anything else: it must not take the place of a sound backup.
+            check_sound(copies[file])
         return copies
 
 

@@ -37,7 +37,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.orm.exc import StaleDataError
 
-from app.kernel.errors import PreconditionFailed, StorageFull, Unavailable
+from app.kernel.errors import DatabaseCorrupt, PreconditionFailed, StorageFull, Unavailable
+from app.kernel.sqlite_files import is_damage
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -150,6 +151,7 @@ class Database:
         parsed = _parsed(url)
         self.url = parsed
         self.dialect = parsed.get_backend_name()
+        self.file = Path(str(parsed.database)) if self.dialect == "sqlite" else None
         self.lock_timeout = lock_timeout
         self._writer: Engine | None = None
         if self.dialect == "sqlite":
@@ -258,6 +260,8 @@ def _translated() -> Iterator[None]:
             raise StorageFull("The database has no space left") from error
         raise Unavailable("The database can't be used right now", retry_after=2) from error
     except DBAPIError as error:
+        if is_damage(error.orig):
+            raise DatabaseCorrupt("The database is damaged: a backup must be restored") from error
         if error.connection_invalidated:
             raise Unavailable("The database connection was lost", retry_after=2) from error
         raise
