@@ -15,7 +15,7 @@ from app.kernel.auth import Call
 from app.kernel.errors import ServiceError
 from app.kernel.findings import Collector
 from app.kernel.http.pages import spec_as_yaml
-from app.kernel.migrations import is_current
+from app.kernel.migrations import is_current, refuse_newer
 from app.kernel.sql import Database
 from app.kernel.sqlite_files import check_sound
 from app.settings_table import SettingsError
@@ -158,8 +158,13 @@ def _found(what: str, check: Callable[[], object]) -> Finding:
 
 
 def _migrated(wiring: Wiring, service: str) -> Finding:
-    database = wiring.database(service)
-    missing = [name for name in ("kernel", service) if not is_current(database, name)]
+    database, histories = wiring.database(service), ("kernel", service)
+    try:
+        for history in histories:
+            refuse_newer(database, history)
+    except ServiceError as error:
+        return Finding(False, f"migrations of {service}: {error.detail}")
+    missing = [name for name in histories if not is_current(database, name)]
     if missing:
         return Finding(False, f"migrations of {', '.join(missing)} are missing: modelyard migrate")
     return Finding(True, f"migrations of {service}")

@@ -13,6 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData
 
+from app.kernel.errors import ServiceError
 from app.kernel.sql import Database
 
 _HERE = Path(__file__).resolve()
@@ -35,8 +36,18 @@ def configuration(history: str) -> Config:
     return config
 
 
+class NewerDatabase(ServiceError):
+    """A newer version of the product has written to the database."""
+
+    status, code, title = 503, "newer-database", "The database belongs to a newer version"
+
+
 def upgrade(database: Database, history: str) -> None:
-    """Run what is missing of a history, in one transaction and by one process at a time."""
+    """Run what is missing of a history, in one transaction and by one process at a time.
+
+    Raises NewerDatabase where the history has gone on past what this code knows.
+    """
+    refuse_newer(database, history)
     config = configuration(history)
     with database.exclusive("migrations") as session:
         config.attributes["connection"] = session.connection()
@@ -61,6 +72,16 @@ def is_known(history: str, revision: str) -> bool:
     """Whether this code has a revision: a database beyond it was written by a newer version."""
     scripts = ScriptDirectory.from_config(configuration(history)).walk_revisions()
     return any(script.revision == revision for script in scripts)
+
+
+def refuse_newer(database: Database, history: str) -> None:
+    """Raise NewerDatabase where a database is beyond this code."""
+    revision = revision_of(database, history)
+    if revision is not None and not is_known(history, revision):
+        raise NewerDatabase(
+            f"A newer version of Modelyard has written to the database (revision {revision[:40]}):"
+            " use that version, or restore a backup that this one has made"
+        )
 
 
 def draft(database: Database, history: str, metadata: MetaData, message: str) -> None:
