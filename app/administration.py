@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -100,7 +100,8 @@ def examine(settings: Settings, *, repair: bool) -> Iterator[Finding]:
         found = [*_parts(wiring)]
         yield from found
         if all(finding.well for finding in found):
-            yield from _agreement(wiring, repair=repair)
+            with wiring.disk_reserve.lent() if repair else nullcontext():
+                yield from _agreement(wiring, repair=repair)
 
 
 def _parts(wiring: Wiring) -> Iterator[Finding]:

@@ -47,6 +47,7 @@ class Settings:
     score_seconds: float
     ingest_memory: int
     model_cache: int
+    disk_reserve: int
     max_wall_seconds: float
     max_memory: int
     max_queued: int

@@ -12,6 +12,7 @@ from app.access.resources import blp as access_blueprint
 from app.access.trail_resources import blp as trail_blueprint
 from app.config import Settings
 from app.datasets.resources import blp as datasets_blueprint
+from app.kernel.disk_reserve import lending_to_deletions
 from app.kernel.http.api import Api
 from app.kernel.http.door import Door
 from app.kernel.http.gate import Gate
@@ -130,7 +131,7 @@ def _checks(wiring: Wiring) -> dict[str, Any]:
 def _set_before_flask(app: Flask, api: Api, gate: Gate, wiring: Wiring) -> None:
     """What a request meets before Flask; what is set last here, it meets first."""
     settings = wiring.settings
-    inner: WSGIApplication = cast("WSGIApplication", app.wsgi_app)
+    inner = lending_to_deletions(cast("WSGIApplication", app.wsgi_app), wiring.disk_reserve)
     serves_predictions = "predictions" in settings.services
     if serves_predictions:
         scopes = api.operations[HOT_ENDPOINT, "POST"].scopes

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from functools import partial
 
@@ -20,6 +21,7 @@ from app.training.service import KIND as RUNS
 from app.wiring import Wiring
 
 Chores = Mapping[str, Callable[[], object]]
+Room = Callable[[], AbstractContextManager[None]]
 _PAUSE_SECONDS = 300.0
 _TEMPORARY_SECONDS = 600.0
 # What lives is locked from its first moment: younger ones may be about to be.
@@ -65,15 +67,16 @@ def sweeps(wiring: Wiring) -> Chores:
     }
 
 
-def start_chores(known: Chores) -> None:
-    """Keep house in a thread of its own."""
-    threading.Thread(target=_keep_house, args=(known,), daemon=True, name="chores").start()
+def start_chores(known: Chores, room: Room = nullcontext) -> None:
+    """Keep house in a thread of its own; ``room`` is entered meanwhile."""
+    threading.Thread(target=_keep_house, args=(known, room), daemon=True, name="chores").start()
 
 
-def _keep_house(known: Chores) -> None:
+def _keep_house(known: Chores, room: Room) -> None:
     while True:
         time.sleep(_PAUSE_SECONDS)
-        do_chores(known)
+        with room():
+            do_chores(known)
 
 
 def do_chores(known: Chores) -> None:

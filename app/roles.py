@@ -121,6 +121,8 @@ def make_app() -> Flask:
     start_chores(sweeps(wiring))
     # Only under a supervisor are there neighbours to wait for.
     app.extensions["health"].checks |= wiring.neighbour_checks()
+    app.extensions["health"].checks["disk"] = wiring.disk_reserve.check
+    wiring.disk_reserve.take_back()
     return app
 
 
@@ -185,7 +187,7 @@ def run_worker(settings: Settings, name: str = "worker") -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.drain())
         sandbox.warm()
-        start_chores(chores(wiring))
+        start_chores(chores(wiring), wiring.disk_reserve.lent)
         answering = Server(wiring.socket(name), with_metrics({}, registry))
         threading.Thread(target=answering.run, daemon=True, name="metrics").start()
         worker.run()

@@ -25,6 +25,10 @@ def _size(text: str) -> int:
     return int(float(number) * units.get(unit, 1))
 
 
+def _size_or_none(text: str) -> int:
+    return 0 if text == "0" else _size(text)
+
+
 def _count(least: int = 1, most: int = 10**9) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,10}", text) or not least <= int(text) <= most:
@@ -230,6 +234,13 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "model_cache", "MODELYARD_MODEL_CACHE", "512M", "Loaded models of a process, bytes.", _size
+    ),
+    Setting(
+        "disk_reserve",
+        "MODELYARD_DISK_RESERVE",
+        "8M",
+        "Room kept back beside the database, which deletions get on a full disk, bytes; 0: none.",
+        _size_or_none,
     ),
     Setting(
         "max_wall_seconds",

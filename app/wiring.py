@@ -25,6 +25,7 @@ from app.kernel.admission import Admission
 from app.kernel.artifacts.store import ArtifactStore, open_store
 from app.kernel.audit import Denials
 from app.kernel.auth import Authenticator
+from app.kernel.disk_reserve import DiskReserve
 from app.kernel.gauges import QueueGauges, States
 from app.kernel.http.receiving import Intake
 from app.kernel.idempotency import IdempotencyStore
@@ -109,6 +110,13 @@ class Wiring:
             return open_store(self.settings.store())
         except ValueError as error:
             raise SettingsError(f"MODELYARD_STORE_URL: {error}") from error
+
+    @cached_property
+    def disk_reserve(self) -> DiskReserve:
+        """What deletions get on a full disk."""
+        files = [str(db.url.database) for db in self.databases() if db.dialect == "sqlite"]
+        folders = [self.settings.instance, *(Path(file).parent for file in files)]
+        return DiskReserve(folders, self.settings.disk_reserve)
 
     @cached_property
     def stream_slots(self) -> Slots:

@@ -7,12 +7,13 @@ made again.
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.kernel.artifacts.store import ArtifactStore
 from app.kernel.artifacts.stored import Stored, disk_errors
+from app.kernel.errors import StorageFull
 from app.kernel.sql import new_id
 
 MOST_BYTES = 10 << 30
@@ -82,9 +83,12 @@ class Copies:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A new folder for what a query can't hold in memory; gone when the block ends."""
+        """A new folder for what a query can't hold in memory; gone when the block ends.
+
+        On a full disk it is not there: most queries do without.
+        """
         path = self._folder / f"scratch-{new_id()}"
-        with disk_errors():
+        with suppress(StorageFull), disk_errors():
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.mkdir(mode=0o700)
         try:

@@ -16,7 +16,7 @@ import httpx
 
 from app.kernel import errors
 from app.kernel.auth import Call, make_peer_token
-from app.kernel.errors import DeadlineExceeded, ServiceError, Unavailable
+from app.kernel.errors import DeadlineExceeded, ServiceError, StorageFull, Unavailable
 from app.kernel.signing import KeyRing
 from app.kernel.sql import in_transaction
 
@@ -129,6 +129,8 @@ class Peer:
         known = {"type", "title", "status", "detail", "instance", "request_id", "retryable"}
         extra = {name: value for name, value in problem.items() if name not in known | {"errors"}}
         error = errors.told({**problem, "code": code, "extra": extra})
+        if isinstance(error, StorageFull):
+            return error
         if call.deadline is not None and isinstance(error, DeadlineExceeded):
             return error
         if error.status >= 500 or error.status in (401, 403):

@@ -15,7 +15,7 @@ import structlog
 from app.kernel.artifacts.mac import SecretRetired
 from app.kernel.artifacts.stored import ArtifactCorrupt
 from app.kernel.auth import Call
-from app.kernel.errors import Gone, Invalid, NotFound, ServiceError, Unavailable
+from app.kernel.errors import Gone, Invalid, NotFound, ServiceError, StorageFull, Unavailable
 from app.kernel.sql import Database
 from app.predictions.ports import Models
 from app.predictions.tables import KnownModel
@@ -191,6 +191,7 @@ class Directory:
         return known
 
     def _remember(self, place: tuple[str, str], known: Known) -> None:
+        """Write it down for the day when the models service is away; that can wait for room."""
         project, model = place
         row = KnownModel(
             project=project,
@@ -198,8 +199,11 @@ class Directory:
             state=dict(known.state),
             locations=dict(known.locations),
         )
-        with self._database.write() as session:
-            session.merge(row)
+        try:
+            with self._database.write() as session:
+                session.merge(row)
+        except (StorageFull, Unavailable) as error:
+            log.warning("not_remembered", model=model, project=project, error=error.detail)
 
     def _recall(self, place: tuple[str, str]) -> Known | None:
         with self._database.read() as session:

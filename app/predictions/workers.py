@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from app.kernel.artifacts.store import ArtifactStore
+from app.kernel.artifacts.store import ArtifactStore, put_all
 from app.kernel.errors import ServiceError
 from app.kernel.jobs.claims import Job
 from app.kernel.long_work.handler import Attempt, WorkHandler
@@ -122,9 +122,7 @@ class BatchWorker:
             "part_file": PART_FILE,
         }
         result = self._score(attempt, location, arguments)
-        contents = {
-            format_: self._keep(batch, attempt.folder / name) for format_, name in _CONTENTS.items()
-        }
+        contents = self._keep(batch, attempt.folder)
         results = {"rows": result["rows"], "engine": engine, "contents": contents}
         attempt.succeed(results, {"model": batch.model, "rows": result["rows"]})
 
@@ -175,9 +173,13 @@ class BatchWorker:
             self._store.fetch(storage["key"], storage["digest"], path)
         return path
 
-    def _keep(self, batch: BatchPrediction, source: Path) -> dict[str, Any]:
-        stored = self._store.put(key_of(batch, source.suffix), source)
-        return {"key": stored.key, "digest": stored.digest, "bytes": stored.bytes}
+    def _keep(self, batch: BatchPrediction, folder: Path) -> dict[str, Any]:
+        files = [folder / name for name in _CONTENTS.values()]
+        stored = put_all(self._store, {key_of(batch, file.suffix): file for file in files})
+        return {
+            format_: {"key": one.key, "digest": one.digest, "bytes": one.bytes}
+            for format_, one in zip(_CONTENTS, stored, strict=True)
+        }
 
 
 def _digest_of(location: Mapping[str, Any]) -> str:

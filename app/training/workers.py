@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import func, select
 
 from app.kernel import faults
-from app.kernel.artifacts.store import ArtifactStore
+from app.kernel.artifacts.store import ArtifactStore, put_all
 from app.kernel.long_work.handler import Attempt, WorkFailed, WorkHandler
 from app.kernel.long_work.lifecycle import Lifecycle
 from app.kernel.sandbox.parent import Limits, Sandbox
@@ -104,15 +104,13 @@ class TrainingWorker:
 
     def _promote(self, run: TrainingRun, folder: Path) -> list[dict[str, Any]]:
         """Put what the children made into the store, under keys of this attempt."""
-        artifacts = []
-        for format_, name in _FILES.items():
-            source = folder / name
-            if source.exists():
-                key = f"{run.project}/models/{run.id}-{run.attempt}{source.suffix}"
-                stored = self._store.put(key, source)
-                told = {"key": stored.key, "digest": stored.digest, "bytes": stored.bytes}
-                artifacts.append({"format": format_, **told})
-        return artifacts
+        made = {name: folder / file for name, file in _FILES.items() if (folder / file).exists()}
+        place = f"{run.project}/models/{run.id}-{run.attempt}"
+        stored = put_all(self._store, {place + file.suffix: file for file in made.values()})
+        return [
+            {"format": name, "key": one.key, "digest": one.digest, "bytes": one.bytes}
+            for name, one in zip(made, stored, strict=True)
+        ]
 
     def keep_log(self, run: TrainingRun, text: str) -> None:
         """Keep a piece of what the run's processes printed."""

@@ -5,7 +5,8 @@ is put is either all there or not there, and is never overwritten. What is read 
 the row's digest before it is believed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from app.kernel.artifacts.stored import (
     Stored,
     digest_of,
 )
+from app.kernel.errors import ServiceError
 
 __all__ = [
     "ArtifactCorrupt",
@@ -30,6 +32,7 @@ __all__ = [
     "check_bytes",
     "digest_of",
     "open_store",
+    "put_all",
 ]
 
 
@@ -87,6 +90,17 @@ def check_bytes(store: ArtifactStore, stored: Stored) -> None:
     for _ in seen.through(store.stream(stored.key)):
         pass
     seen.check(stored.key, stored.digest, stored.bytes)
+
+
+def put_all(store: ArtifactStore, sources: Mapping[str, Path]) -> list[Stored]:
+    """Store files under new keys, all or none: what has no row would stay on a full disk."""
+    try:
+        return [store.put(key, source) for key, source in sources.items()]
+    except ServiceError:
+        for key in sources:
+            with suppress(ServiceError):
+                store.delete(key)
+        raise
 
 
 def open_store(url: str) -> ArtifactStore:

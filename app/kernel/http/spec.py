@@ -242,11 +242,11 @@ def _refusals(docs: dict[str, Any], method: str, access: Access, rule: str) -> l
     if "<" in rule:
         found += [404]
     if method != "GET":
-        found += [409]
+        found += [409, 507]
     if _changes_one(method, rule):
         found += [412]
     if _has_body(docs):
-        found += [413, 415, 507]
+        found += [413, 415]
     return found
 
 
