@@ -21,6 +21,7 @@ from app.factory import own_version
 from app.kernel.artifacts.store import ArtifactStore
 from app.kernel.artifacts.stored import ArtifactCorrupt, Stored
 from app.kernel.backup_file import BackupError, BackupWriter, artifact_member
+from app.kernel.durable import sync_folder
 from app.kernel.migrations import is_current, revision_of
 from app.kernel.snapshots import copy_databases, count_rows
 from app.kernel.sql import Database, utc_now
@@ -242,15 +243,6 @@ def _whole(file: Path) -> Iterator[BinaryIO]:
         sync_folder(file.parent)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the disk."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _now() -> str:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from app.backup import sync_folder
 from app.config import Settings
 from app.kernel.artifacts.store import ArtifactStore, open_store
 from app.kernel.artifacts.stored import Digest, Stored, write_all
@@ -26,6 +25,7 @@ from app.kernel.backup_file import (
     read_members,
     verified,
 )
+from app.kernel.durable import sync_folder
 from app.kernel.migrations import is_known
 from app.kernel.signing import KeyRing
 from app.supervisor import RESTORING, one_per_home

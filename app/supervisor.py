@@ -23,6 +23,7 @@ from pathlib import Path
 import structlog
 
 from app.config import Settings
+from app.kernel.durable import make_folder
 from app.settings_table import SettingsError
 
 STOP_SECONDS = 20.0
@@ -154,7 +155,7 @@ def worker_roles(settings: Settings) -> list[str]:
 @contextmanager
 def one_per_home(settings: Settings) -> Iterator[None]:
     """Hold the home's lock; raises SettingsError when another supervisor has it."""
-    settings.instance.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(settings.instance)
     with (settings.instance / "lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -26,6 +26,7 @@ from app.kernel.artifacts.store import ArtifactStore, open_store
 from app.kernel.audit import Denials
 from app.kernel.auth import Authenticator
 from app.kernel.disk_reserve import DiskReserve
+from app.kernel.durable import make_folder, sync_folder, write_new
 from app.kernel.gauges import QueueGauges, States
 from app.kernel.http.receiving import Intake
 from app.kernel.idempotency import IdempotencyStore
@@ -69,16 +70,22 @@ def key_ring(settings: Settings) -> KeyRing:
         except ValueError as error:
             raise SettingsError(f"MODELYARD_SECRET: {error}") from error
     path = settings.instance / "secret"
-    settings.instance.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(settings.instance)
     # Linked into place whole: of two first starts at once one secret wins, and nobody reads half.
     draft = settings.instance / f"secret.{os.getpid()}.{secrets.token_hex(4)}"
     if not path.exists():
-        draft.touch(mode=0o600)
-        draft.write_text(secrets.token_urlsafe(48))
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)
-        draft.unlink()
-    return KeyRing.from_text(path.read_text())
+        try:
+            write_new(draft, secrets.token_urlsafe(48).encode())
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
+        # All artifacts are signed with it: it must not be lost before they are.
+        sync_folder(settings.instance)
+    try:
+        return KeyRing.from_text(path.read_text())
+    except ValueError as error:
+        raise SettingsError(f"{path} is damaged: put it back from a backup ({error})") from error
 
 
 def _cores() -> int:

@@ -37,6 +37,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.orm.exc import StaleDataError
 
+from app.kernel.durable import make_folder
 from app.kernel.errors import DatabaseCorrupt, PreconditionFailed, StorageFull, Unavailable
 from app.kernel.sqlite_files import is_damage
 
@@ -163,7 +164,7 @@ class Database:
     def _sqlite(self, pool_size: int, *, immediate: bool) -> Engine:
         if self.url.database in (None, "", ":memory:"):
             raise ValueError("SQLite needs a file: a database in memory is one per connection")
-        Path(str(self.url.database)).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(Path(str(self.url.database)).parent)
         engine = create_engine(
             self.url,
             pool_size=pool_size,

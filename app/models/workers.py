@@ -77,8 +77,8 @@ class ImportHandler:
         if waiting is None:
             return
         version, upload = waiting
-        with work_folder(self._work, name=f"{job.ref}-{job.attempt}") as folder:
-            try:
+        try:
+            with work_folder(self._work, name=f"{job.ref}-{job.attempt}") as folder:
                 source = folder / "source.skops"
                 self._store.fetch(upload.key, upload.digest, source, size=upload.bytes)
                 result = self._convert(job, version, folder, source)
@@ -86,12 +86,12 @@ class ImportHandler:
                 artifacts = self._promote(version, folder)
                 made = _imported(version, result, serving, artifacts)
                 self._models.imports.finish(job, version, made)
-            except ArtifactCorrupt as error:
-                self._fail(job, _Refused("artifact_missing", error.detail))
-            except StorageFull as error:
-                self._fail(job, _Refused("storage_full", error.detail, retryable=True))
-            except _Refused as refused:
-                self._fail(job, refused)
+        except ArtifactCorrupt as error:
+            self._fail(job, _Refused("artifact_missing", error.detail))
+        except StorageFull as error:
+            self._fail(job, _Refused("storage_full", error.detail, retryable=True))
+        except _Refused as refused:
+            self._fail(job, refused)
         self._models.collector.clear()
 
     def on_failure(self, job: Job, error: Exception) -> None:
@@ -100,7 +100,9 @@ class ImportHandler:
             detail = "The import's worker was lost in each of its attempts"
             refused = _Refused("lost_worker", detail, retryable=True)
         elif isinstance(error, ServiceError):
-            refused = _Refused(error.code, error.detail, retryable=error.retryable)
+            refused = _Refused(
+                error.code.replace("-", "_"), error.detail, retryable=error.retryable
+            )
         else:
             refused = _Refused("import_error", f"The import broke: {type(error).__name__}")
         self._models.imports.fail(job, refused.error, ends_job=False)

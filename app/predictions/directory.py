@@ -87,6 +87,8 @@ class Known:
             return int(aliases[reference.alias])
         if DEFAULT_ALIAS in aliases:
             return int(aliases[DEFAULT_ALIAS])
+        if not ready and any(item["state"] == CORRUPT for item in self.state["versions"]):
+            raise ArtifactCorrupt(f"{reference.model} has only versions that are out of service")
         if not ready:
             raise NotFound(f"{reference.model} has no ready version yet")
         return max(ready)

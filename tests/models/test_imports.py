@@ -233,7 +233,7 @@ def test_waiting_ends_when_the_import_does(penguins: Modelyard) -> None:
     [
         (LostWorker(), "lost_worker"),
         (KeyError("/home/secret"), "import_error"),
-        (TooLarge("It is too large"), "too-large"),
+        (TooLarge("It is too large"), "too_large"),
     ],
 )
 def test_an_import_that_its_worker_gives_up_fails(

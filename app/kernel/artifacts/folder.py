@@ -36,6 +36,7 @@ from app.kernel.artifacts.stored import (
     write_all,
     write_checked,
 )
+from app.kernel.durable import make_folder
 from app.kernel.errors import Conflict, Unavailable
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -48,7 +49,7 @@ class FolderStore:
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
         with disk_errors():
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self._root)
         self._verified: dict[tuple[str, str], tuple[int, ...]] = {}
 
     def put(self, key: str, source: Source) -> Stored:

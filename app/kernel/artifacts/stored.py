@@ -174,15 +174,15 @@ def open_regular(path: Path | str, *, folder: int | None = None) -> int:
 
 
 @contextmanager
-def disk_errors() -> Generator[None]:
-    """Turn the operating system's errors into ours."""
+def disk_errors(what: str = "The artifact store") -> Generator[None]:
+    """Turn the operating system's errors into ours; ``what`` is it that does not answer."""
     try:
         yield
     except OSError as error:
         if error.errno in _NO_SPACE:
             raise StorageFull("No space left to keep it") from error
         reason = error.strerror or type(error).__name__
-        raise Unavailable(f"The artifact store does not answer: {reason}") from error
+        raise Unavailable(f"{what} does not answer: {reason}") from error
 
 
 def write_all(handle: int, chunk: bytes) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Generic
 import structlog
 
 from app.kernel.artifacts.store import ArtifactMissing
+from app.kernel.artifacts.stored import disk_errors
 from app.kernel.errors import ServiceError, StorageFull, Unavailable
 from app.kernel.jobs.claims import Interrupted, Job
 from app.kernel.long_work.lifecycle import Lifecycle, Row, Superseded
@@ -209,7 +210,8 @@ class WorkHandler(Generic[Row]):
     def _make(self, attempt: Attempt[Row]) -> None:
         row = attempt.row
         try:
-            self._perform(attempt)
+            with disk_errors("The worker's disk"):
+                self._perform(attempt)
         except WorkCancelled:
             self._lifecycle.cancelled(row)
         except WorkFailed as failure:
