@@ -140,7 +140,7 @@ def chunks_of(source: Source) -> Iterator[bytes]:
     """The bytes to store, piece by piece.
 
     A path must name a regular file: what a sandboxed child left in its work folder may be a link
-    to anywhere. Raises ValueError for anything else, OSError if it can't be read.
+    to anywhere. Raises ValueError for anything else, Unavailable if it can't be read.
     """
     if isinstance(source, bytes):
         view = memoryview(source)
@@ -151,8 +151,14 @@ def chunks_of(source: Source) -> Iterator[bytes]:
 
 
 def _chunks_of_file(path: Path) -> Iterator[bytes]:
-    with os.fdopen(open_regular(path), "rb", buffering=0) as file:
-        while chunk := file.read(CHUNK):
+    with disk_errors("The disk"):
+        handle = open_regular(path)
+    with os.fdopen(handle, "rb", buffering=0) as file:
+        while True:
+            with disk_errors("The disk"):
+                chunk = file.read(CHUNK)
+            if not chunk:
+                return
             yield chunk
 
 
