@@ -116,3 +116,16 @@ def test_a_run_waits_for_a_store_that_may_not_be_written(yard, worker):
             run = yard.client().get(f"{answer.headers['Location']}?wait=5").json
         assert run["state"] in ("queued", "running")
     assert yard.ended(answer)["state"] == "succeeded"
+
+
+@pytest.mark.slow
+@pytest.mark.fault("F14")
+def test_a_run_whose_store_stays_away_says_so_and_blames_no_worker(yard, worker):
+    with read_only(yard.store_disk):
+        run = yard.ended(yard.submit("hopeless"))
+    assert (run["state"], run["error"]["code"], run["error"]["retryable"]) == (
+        "failed",
+        "unavailable",
+        True,
+    )
+    assert "Read-only file system" in run["error"]["detail"]

@@ -11,7 +11,7 @@ import ipaddress
 import os
 import time
 import uuid
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import chain
@@ -42,6 +42,7 @@ from app.kernel.errors import Conflict, StorageFull, TooLarge, Unavailable
 
 PART = 8 << 20
 MAX_BYTES = 5_000_000_000
+_PAUSES = (0.0, 0.1, 0.4, 1.5)
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _FULL = ("StorageFull", "QuotaExceeded", "507 Insufficient Storage")
 
@@ -50,20 +51,11 @@ class BucketStore:
     """An ArtifactStore in an S3 bucket, below a prefix."""
 
     def __init__(self, bucket: str, prefix: str, *, retry_seconds: float = 20.0) -> None:
-        options: dict[str, Any] = {
-            "connect_timeout": "5s",
-            "read_timeout": "30s",
-            "timeout": "2h",
-        }
-        if _endpoint_is_loopback():
-            options["allow_http"] = True
-        self._store = S3Store(
-            bucket,
-            prefix=prefix or None,
-            copy_if_not_exists="multipart",
-            client_options=options,
-            retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=retry_seconds)},
-        )
+        patient = {"connect_timeout": "5s", "read_timeout": "30s", "timeout": "2h"}
+        self._store = _opened(bucket, prefix, patient, retries=5, retry_seconds=retry_seconds)
+        # Who asks whether the bucket is there wants to know it now.
+        hasty = {"connect_timeout": "2s", "read_timeout": "3s", "timeout": "5s"}
+        self._looking = _opened(bucket, prefix, hasty, retries=1, retry_seconds=3.0)
 
     def put(self, key: str, source: Source) -> Stored:
         """Store under a new key; the same bytes again are accepted, others are a Conflict."""
@@ -81,8 +73,7 @@ class BucketStore:
             if self._digest_of(key) != str(seen):
                 raise Conflict("Other bytes are already stored under this key") from None
         stored = Stored(key, str(seen), seen.bytes)
-        if self._size_of(key) != stored.bytes:
-            raise Unavailable("The artifact store did not keep all bytes")
+        self._confirm(stored)
         return stored
 
     def open(self, key: str, digest: str, *, size: int | None = None) -> bytes:
@@ -128,7 +119,7 @@ class BucketStore:
     def check(self) -> None:
         """Raise StorageFull or Unavailable unless an object can be written now."""
         with _store_errors(f"{TEMPORARY}/check"):
-            obstore.put(self._store, f"{TEMPORARY}/check", b"x", use_multipart=False)
+            obstore.put(self._looking, f"{TEMPORARY}/check", b"x", use_multipart=False)
 
     def sweep_temporary(self, older_than: float) -> int:
         """Remove what dead writers staged ``older_than`` seconds ago; how many objects."""
@@ -139,6 +130,21 @@ class BucketStore:
                     obstore.delete(self._store, found["path"])
                 swept += 1
         return swept
+
+    def _confirm(self, stored: Stored) -> None:
+        """Raise Unavailable unless the bucket shows what it has taken.
+
+        Of what was sent as one request the bytes are read back, of what is larger only the size: it
+        is digested when it is first used. Some stores show a new key late.
+        """
+        for pause in _PAUSES:
+            time.sleep(pause)
+            with suppress(ArtifactMissing):
+                if stored.bytes >= PART and self._size_of(stored.key) == stored.bytes:
+                    return
+                if stored.bytes < PART and self._digest_of(stored.key) == stored.digest:
+                    return
+        raise Unavailable("The artifact store did not keep all bytes")
 
     def _put_in_parts(self, key: str, chunks: Iterable[bytes]) -> None:
         staged = f"{TEMPORARY}/{uuid.uuid4().hex}"
@@ -178,6 +184,22 @@ class BucketStore:
         with _store_errors(prefix):
             for page in obstore.list(self._store, prefix or None):
                 yield from page
+
+
+def _opened(
+    bucket: str, prefix: str, options: Mapping[str, str], *, retries: int, retry_seconds: float
+) -> S3Store:
+    """A client; pauses between its tries grow and are random."""
+    told: dict[str, Any] = dict(options)
+    if _endpoint_is_loopback():
+        told["allow_http"] = True
+    return S3Store(
+        bucket,
+        prefix=prefix or None,
+        copy_if_not_exists="multipart",
+        client_options=told,
+        retry_config={"max_retries": retries, "retry_timeout": timedelta(seconds=retry_seconds)},
+    )
 
 
 def _endpoint_is_loopback() -> bool:

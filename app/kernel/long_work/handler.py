@@ -185,7 +185,11 @@ class WorkHandler(Generic[Row]):
 
     def on_failure(self, job: Job, error: Exception) -> None:
         """End the work of a job that the worker gives up."""
-        self._lifecycle.lost(job.ref, f"The worker was lost in each of its attempts: {error}"[:400])
+        if isinstance(error, ServiceError):
+            self._lifecycle.give_up(job.ref, error.code.replace("-", "_"), error.detail)
+        else:
+            detail = f"The worker was lost in each of its attempts: {error}"[:400]
+            self._lifecycle.give_up(job.ref, "lost_worker", detail)
 
     def handle(self, job: Job) -> None:
         """Make one attempt; raises Interrupted or Unavailable for the job to be tried again."""

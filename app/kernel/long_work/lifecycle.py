@@ -212,8 +212,8 @@ class Lifecycle(Generic[Row]):
             note(change.session, current, QUEUED, {"reason": reason})
             change.record(f"{self._noun}.queued", current.subject, {"reason": reason})
 
-    def lost(self, work_id: str, detail: str) -> None:
-        """End work whose workers died too often; nothing when it has ended already."""
+    def give_up(self, work_id: str, code: str, detail: str) -> None:
+        """End work that was tried too often; nothing when it has ended already."""
         with self._database.read() as session:
             row = session.get(self._table, work_id)
         if row is None or row.ended:
@@ -224,7 +224,7 @@ class Lifecycle(Generic[Row]):
             if current.cancel_requested:
                 self._end(change, current, CANCELLED, {})
             else:
-                self._fail(change, current, "lost_worker", detail, retryable=True)
+                self._fail(change, current, code, detail, retryable=True)
 
     def _fail(self, change: Change, row: Row, code: str, detail: str, *, retryable: bool) -> None:
         row.error = {"code": code, "detail": detail[:4000], "retryable": retryable}
