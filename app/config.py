@@ -23,8 +23,10 @@ class Settings:
     port: int
     services: tuple[str, ...]
     database_url: str = field(repr=False)
+    database_wait: float
     store_url: str
     admin_key: str = field(repr=False)
+    keys_believed: float
     secret: str = field(repr=False)
     hosts: tuple[str, ...]
     proxy: int

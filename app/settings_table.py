@@ -117,6 +117,14 @@ SETTINGS: tuple[Setting, ...] = (
         secret=True,
     ),
     Setting(
+        "database_wait",
+        "MODELYARD_DATABASE_WAIT",
+        "20",
+        "Longest wait of a write for others', seconds; longer: 503. A statement on Postgres may "
+        "take half as long again.",
+        _duration,
+    ),
+    Setting(
         "store_url",
         "MODELYARD_STORE_URL",
         "",
@@ -129,6 +137,14 @@ SETTINGS: tuple[Setting, ...] = (
         "An admin key `myk_<8>_<43>` that every process recognises; empty: made at first start.",
         _key,
         secret=True,
+    ),
+    Setting(
+        "keys_believed",
+        "MODELYARD_KEYS_BELIEVED",
+        "120",
+        "While the database of the keys can't be asked, a key that was valid so many seconds ago "
+        "still is; 0: none is.",
+        _rate,
     ),
     Setting(
         "secret",

@@ -145,7 +145,7 @@ class Wiring:
         url = self.settings.database_url_of(service)
         if url not in self._databases:
             try:
-                self._databases[url] = Database(url)
+                self._databases[url] = Database(url, lock_timeout=self.settings.database_wait)
             except ValueError as error:
                 raise SettingsError(f"The database URL of {service}: {error}") from error
         return self._databases[url]
@@ -191,7 +191,11 @@ class Wiring:
     @cached_property
     def key_lookup(self) -> KeyLookup:
         """Where keys are looked up."""
-        return KeyLookup(self.database("access"), self.settings.admin_key)
+        return KeyLookup(
+            self.database("access"),
+            self.settings.admin_key,
+            believed=self.settings.keys_believed,
+        )
 
     @cached_property
     def authenticator(self) -> Authenticator:

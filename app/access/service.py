@@ -13,7 +13,7 @@ from app.access.tables import Key, Project
 from app.access.trail import EVERY_PROJECT
 from app.kernel.auth import Call, KeyRecord, Principal, key_digest, key_id_of, new_key
 from app.kernel.changes import Change, Changes
-from app.kernel.errors import Conflict, Forbidden, Invalid, NotFound
+from app.kernel.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from app.kernel.http.pagination import Listing, Page
 from app.kernel.signing import KeyRing
 from app.kernel.sql import Database, utc_now
@@ -237,13 +237,23 @@ class Access:
 
 
 class KeyLookup:
-    """The ``KeyDirectory`` over the keys' table, with a memory of seconds."""
+    """The ``KeyDirectory`` over the keys' table, with a memory of seconds.
+
+    While the table can't be read, a key that was found in it up to ``believed`` seconds ago is
+    still what it was then: what needs no database goes on. Of any other nothing can be said.
+    """
 
     def __init__(
-        self, database: Database, environment_admin: str = "", *, seconds: float = 2.0
+        self,
+        database: Database,
+        environment_admin: str = "",
+        *,
+        seconds: float = 2.0,
+        believed: float = 120.0,
     ) -> None:
         self._database = database
         self._seconds = seconds
+        self._believed = believed
         self._known: dict[str, tuple[float, KeyRecord | None]] = {}
         self._lock = threading.Lock()
         self._fixed: dict[str, KeyRecord] = {}
@@ -253,7 +263,10 @@ class KeyLookup:
             self._fixed[key_id] = KeyRecord(key_digest(environment_admin), principal)
 
     def find(self, key_id: str) -> KeyRecord | None:
-        """The record of a key; what was looked up is believed for ``seconds``."""
+        """The record of a key; what was looked up is not looked up again for ``seconds``.
+
+        Raises Unavailable when it can't be looked up and isn't known.
+        """
         if key_id in self._fixed:
             return self._fixed[key_id]
         now = time.monotonic()
@@ -261,7 +274,12 @@ class KeyLookup:
             since, record = self._known.get(key_id, (-self._seconds, None))
         if now - since < self._seconds:
             return record
-        record = self._read(key_id)
+        try:
+            record = self._read(key_id)
+        except Unavailable:
+            if record is None or now - since >= self._believed:
+                raise
+            return record
         with self._lock:
             if len(self._known) > 10_000:
                 self._known.clear()

@@ -10,13 +10,17 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import structlog
 from sqlalchemy import JSON, Integer, String, select
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.kernel.errors import StorageFull, Unavailable
 from app.kernel.sql import Database, KernelBase, UtcDateTime, new_id, utc_now
 
 MANY = "many"
 """The address of refusals from more addresses than are told apart."""
+
+log = structlog.get_logger("audit")
 
 
 class AuditRow(KernelBase):
@@ -71,20 +75,26 @@ class Denials:
                 self._seen[kind] = (since, skipped + 1)
                 return
             self._seen[kind] = (now, 0)
-        with self._database.write() as session:
-            session.add(
-                AuditRow(
-                    project=project,
-                    key_id=key_id,
-                    address=address,
-                    request_id=request_id,
-                    action=action,
-                    subject="",
-                    outcome="denied",
-                    count=1 + skipped,
-                    detail={"code": code},
-                )
-            )
+        row = AuditRow(
+            project=project,
+            key_id=key_id,
+            address=address,
+            request_id=request_id,
+            action=action,
+            subject="",
+            outcome="denied",
+            count=1 + skipped,
+            detail={"code": code},
+        )
+        try:
+            with self._database.write() as session:
+                session.add(row)
+        except (Unavailable, StorageFull) as error:
+            # What was refused stays refused; the next row of its kind tells of this one, too.
+            log.warning("denial_not_kept", error=error.detail, code=code)
+            with self._lock:
+                _, later = self._seen.get(kind, (now, 0))
+                self._seen[kind] = (now, later + 1 + skipped)
 
     def _is_crowded(self, now: datetime) -> bool:
         """Whether too many kinds are remembered, those of past windows left out."""

@@ -7,6 +7,7 @@ is free again when the lease has run out.
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,11 +18,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.kernel.auth import Call
-from app.kernel.errors import Conflict, Invalid
+from app.kernel.errors import Conflict, Invalid, StorageFull, Unavailable
 from app.kernel.retention import drop
 from app.kernel.sql import Database, KernelBase, UtcDateTime, lease_holds, new_id, utc_now
 
 LEASE = timedelta(seconds=60)
+_MOST_ABANDONED = 1000
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,19 @@ class HeldKey:
             )
 
     def release(self) -> None:
-        """Free the key after a failure; a completed one stays."""
-        with self._store.database.write() as session:
-            session.execute(
-                delete(IdempotencyRow).where(
-                    IdempotencyRow.id == self._row_id, IdempotencyRow.status.is_(None)
+        """Free the key after a failure; a completed one stays.
+
+        Where the database can't be used just then, the next request with the key frees it.
+        """
+        try:
+            with self._store.database.write() as session:
+                session.execute(
+                    delete(IdempotencyRow).where(
+                        IdempotencyRow.id == self._row_id, IdempotencyRow.status.is_(None)
+                    )
                 )
-            )
+        except (Unavailable, StorageFull):
+            self._store.abandon(self._row_id)
 
 
 class IdempotencyStore:
@@ -117,6 +125,12 @@ class IdempotencyStore:
         self.database = database
         self.clock = clock
         self._kept = kept
+        # Oldest first: reservations of requests that have failed, and couldn't say so.
+        self._abandoned: deque[str] = deque(maxlen=_MOST_ABANDONED)
+
+    def abandon(self, row_id: str) -> None:
+        """The request of a reservation has ended in this process without an answer."""
+        self._abandoned.append(row_id)
 
     def reserve(
         self, call: Call, key: str, request: str, render: Callable[[Any], Answer]
@@ -173,7 +187,7 @@ class IdempotencyStore:
             )
         if row.status is not None:
             return Answer(row.status, row.body or "", row.headers or {})
-        if lease_holds(row.lease_until, LEASE, now):
+        if lease_holds(row.lease_until, LEASE, now) and row.id not in self._abandoned:
             raise Conflict(
                 "The first request with this Idempotency-Key is still running",
                 retry_after=max(1.0, (row.lease_until - now).total_seconds() / 10),

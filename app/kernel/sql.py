@@ -11,11 +11,12 @@ Times are aware UTC datetimes, ids are UUIDv7 in their text form.
 
 import os
 import secrets
+import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,8 +39,22 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.orm.exc import StaleDataError
 
 from app.kernel.durable import make_folder
-from app.kernel.errors import DatabaseCorrupt, PreconditionFailed, StorageFull, Unavailable
+from app.kernel.errors import (
+    DatabaseCorrupt,
+    PreconditionFailed,
+    ServiceError,
+    StorageFull,
+    Unavailable,
+)
 from app.kernel.sqlite_files import is_damage
+
+LOCK_SECONDS = 20.0
+_PLACE_SECONDS = 2.0
+_EXCLUSIVE_SECONDS = 600.0
+# SQLite's readers and writers together are fewer than the server's threads: while all of them wait,
+# whoever needs no database is still answered.
+_MORE_READERS, _MORE_WRITERS = 48, 16
+_RETRY_SECONDS = 2
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -146,15 +161,23 @@ def _parsed(url: str) -> URL:
 
 
 class Database:
-    """A database by its SQLAlchemy URL, with one way to read and one way to write."""
+    """A database by its SQLAlchemy URL, with one way to read and one way to write.
 
-    def __init__(self, url: str, *, lock_timeout: float = 20.0, pool_size: int = 16) -> None:
+    ``lock_timeout`` is how many seconds a write waits for others; what else is waited for, and how
+    long, follows from it.
+    """
+
+    def __init__(
+        self, url: str, *, lock_timeout: float = LOCK_SECONDS, pool_size: int = 16
+    ) -> None:
         parsed = _parsed(url)
         self.url = parsed
         self.dialect = parsed.get_backend_name()
         self.file = Path(str(parsed.database)) if self.dialect == "sqlite" else None
         self.lock_timeout = lock_timeout
         self._writer: Engine | None = None
+        self._refuse: Callable[[], None] = lambda: None
+        self._hang_up: Callable[[], None] = lambda: None
         if self.dialect == "sqlite":
             self.engine = self._sqlite(pool_size, immediate=False)
             self._writer = self._sqlite(pool_size, immediate=True)
@@ -168,7 +191,8 @@ class Database:
         engine = create_engine(
             self.url,
             pool_size=pool_size,
-            max_overflow=64,
+            max_overflow=_MORE_WRITERS if immediate else _MORE_READERS,
+            pool_timeout=_PLACE_SECONDS,
             connect_args={"timeout": self.lock_timeout, "check_same_thread": False},
         )
 
@@ -178,7 +202,7 @@ class Database:
             connection.isolation_level = None
             cursor = connection.cursor()
             cursor.execute(f"PRAGMA busy_timeout={int(self.lock_timeout * 1000)}")
-            cursor.execute("PRAGMA journal_mode=WAL")
+            _write_ahead(cursor, self.lock_timeout)
             cursor.execute("PRAGMA synchronous=FULL")
             cursor.execute("PRAGMA foreign_keys=ON")
             cursor.close()
@@ -190,18 +214,14 @@ class Database:
         return engine
 
     def _postgres(self, pool_size: int) -> Engine:
-        timeout = int(self.lock_timeout * 1000)
-        return create_engine(
-            self.url,
-            pool_size=pool_size,
-            max_overflow=64,
-            pool_pre_ping=True,
-            pool_timeout=self.lock_timeout,
-            connect_args={
-                "connect_timeout": 5,
-                "options": f"-c timezone=UTC -c lock_timeout={timeout}",
-            },
+        from app.kernel.postgres import Waits, postgres_engine  # noqa: PLC0415 - an extra
+
+        waits = Waits(self.lock_timeout)
+        engine, silence = postgres_engine(
+            self.url, waits, pool_size=pool_size, pool_timeout=_PLACE_SECONDS
         )
+        self._refuse, self._hang_up = silence.refuse, silence.close
+        return engine
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -210,6 +230,7 @@ class Database:
         Raises Unavailable when the database can't be reached or its lock can't be had in time,
         StorageFull when it has no room, PreconditionFailed when a row changed under the block.
         """
+        self._refuse()
         _OPEN.depth = getattr(_OPEN, "depth", 0) + 1
         try:
             engine = self._writer or self.engine
@@ -223,17 +244,42 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session for reading: one snapshot on SQLite, and nothing is ever committed."""
+        self._refuse()
         with _translated(), Session(self.engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def exclusive(self, name: str) -> Iterator[Session]:
-        """A write that waits for all others of the same name, on any host (migrations)."""
-        with self.write() as session:
-            if self.dialect == "postgresql":
-                lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
-                session.execute(lock, {"name": name})
-            yield session
+        """A write that waits for all others of the same name, on any host (migrations).
+
+        It waits as long as they need, and may itself take long.
+        """
+        with ExitStack() as held:
+            yield self._enter_exclusively(held, name)
+
+    def _enter_exclusively(self, held: ExitStack, name: str) -> Session:
+        until = time.monotonic() + _EXCLUSIVE_SECONDS
+        while True:
+            try:
+                with ExitStack() as attempt:
+                    session = attempt.enter_context(self.write())
+                    self._take_turn(session, name)
+                    held.push(attempt.pop_all())
+                    return session
+            except Unavailable as error:
+                if not _is_locked(error.__cause__) or time.monotonic() > until:
+                    raise
+
+    def _take_turn(self, session: Session, name: str) -> None:
+        """Get the lock: on SQLite by beginning, as all its writers do."""
+        if self.dialect == "sqlite":
+            session.connection()
+            return
+        from app.kernel.postgres import take_time  # noqa: PLC0415 - an extra
+
+        take_time(session)
+        lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+        session.execute(lock, {"name": name})
 
     def ping(self) -> None:
         """Raises Unavailable when the database doesn't answer."""
@@ -242,9 +288,27 @@ class Database:
 
     def close(self) -> None:
         """Give all connections back."""
+        self._hang_up()
         self.engine.dispose()
         if self._writer is not None:
             self._writer.dispose()
+
+
+def _write_ahead(cursor: sqlite3.Cursor, seconds: float) -> None:
+    """Let readers read while somebody writes.
+
+    Of two processes that open a new file at once, one is refused without having waited.
+    """
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 @contextmanager
@@ -256,15 +320,46 @@ def _translated() -> Iterator[None]:
         raise PreconditionFailed("The resource was changed meanwhile") from error
     except IntegrityError:
         raise
-    except OperationalError as error:
-        if "full" in str(error.orig) or "No space" in str(error.orig):
-            raise StorageFull("The database has no space left") from error
-        raise Unavailable("The database can't be used right now", retry_after=2) from error
     except DBAPIError as error:
-        if is_damage(error.orig):
-            raise DatabaseCorrupt("The database is damaged: a backup must be restored") from error
-        if error.connection_invalidated:
-            raise Unavailable("The database connection was lost", retry_after=2) from error
-        raise
+        trouble = _trouble(error)
+        if trouble is None:
+            raise
+        raise trouble from error
     except PoolTimeoutError as error:
-        raise Unavailable("The database is overloaded", retry_after=2) from error
+        raise Unavailable("The database is overloaded", retry_after=_RETRY_SECONDS) from error
+
+
+def _trouble(error: DBAPIError) -> ServiceError | None:
+    """What a client is told of an error that is the database's; None: it is ours."""
+    if is_damage(error.orig):
+        return DatabaseCorrupt("The database is damaged: a backup must be restored")
+    if _is_full(error.orig):
+        return StorageFull("The database has no space left")
+    if _is_locked(error):
+        return Unavailable("The database is busy", retry_after=_RETRY_SECONDS)
+    if error.connection_invalidated:
+        return Unavailable("The database connection was lost", retry_after=_RETRY_SECONDS)
+    passing = str(getattr(error.orig, "sqlstate", None) or "").startswith(_PASSING)
+    if passing or isinstance(error, OperationalError):
+        return Unavailable("The database can't be used right now", retry_after=_RETRY_SECONDS)
+    return None
+
+
+# Postgres: connection, read-only or timed-out transaction, rollback by the server, no resources,
+# operator's intervention, system.
+_PASSING = ("08", "25006", "25P", "40", "53", "57", "58")
+
+
+def _is_full(error: BaseException | None) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None:
+        return bool(code & 0xFF == sqlite3.SQLITE_FULL)
+    return getattr(error, "sqlstate", None) == "53100" or "No space left" in str(error)
+
+
+def _is_locked(error: BaseException | None) -> bool:
+    """Whether somebody else held a lock of the database for too long."""
+    told = getattr(error, "orig", None)
+    busy = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    code = getattr(told, "sqlite_errorcode", None)
+    return getattr(told, "sqlstate", None) == "55P03" or (code is not None and code & 0xFF in busy)

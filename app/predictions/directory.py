@@ -204,7 +204,8 @@ class Directory:
         try:
             with self._database.write() as session:
                 session.merge(row)
-        except (StorageFull, Unavailable) as error:
+        except (Unavailable, StorageFull) as error:
+            # It is only remembered for when the models service is away.
             log.warning("not_remembered", model=model, project=project, error=error.detail)
 
     def _recall(self, place: tuple[str, str]) -> Known | None:

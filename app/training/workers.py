@@ -78,7 +78,9 @@ class TrainingWorker:
         artifacts = self._promote(run, attempt.folder)
         faults.hit("runs.artifacts_stored")
         registration = _registration(run, report, artifacts)
-        version = self._models.register(attempt.call, run.model, registration)
+        version = attempt.insist(
+            lambda: self._models.register(attempt.call, run.model, registration)
+        )
         faults.hit("runs.version_registered")
         results = {"report": report, "model_version": version}
         attempt.succeed(results, {"model": run.model, "model_version": version})

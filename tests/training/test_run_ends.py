@@ -2,6 +2,10 @@
 
 import time
 
+import pytest
+
+from app.kernel.errors import Unavailable
+from app.training.peers import ModelsPeer
 from tests.training.running import PATH
 
 FOREST = {"name": "RandomForestClassifier", "params": {"n_estimators": 5000}}
@@ -98,3 +102,20 @@ def test_events_are_streamed_and_resumed(sqlite_running, sandbox):
     assert "event: succeeded" in rest
     bad = sqlite_running.client().get(path, headers={**accept, "Last-Event-ID": "x"})
     assert bad.status_code == 422
+
+
+@pytest.mark.fault("F9")
+def test_an_outage_at_the_very_end_costs_no_attempt(sqlite_running, sandbox, monkeypatch):
+    """Registering a version gave up at once, and the whole fit was made again."""
+    register, calls = ModelsPeer.register, []
+
+    def away_at_first(*arguments):
+        calls.append(arguments)
+        if len(calls) < 3:
+            raise Unavailable("The service models can't be reached")
+        return register(*arguments)
+
+    monkeypatch.setattr(ModelsPeer, "register", away_at_first)
+    with sqlite_running.working(sandbox):
+        run = sqlite_running.ended(sqlite_running.submit(estimator={"name": "GaussianNB"}))
+    assert (run["state"], run["attempt"], run["model_version"]) == ("succeeded", 1, 1)

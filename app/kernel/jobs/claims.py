@@ -66,7 +66,8 @@ class Job:
     def still_mine(self) -> bool:
         """Whether this worker holds the job; asks the database only when the lease ran out here.
 
-        False too when the database can't be asked by then: somebody else may have the job.
+        While the database can't be asked it does: nobody else can be known to, and whatever is
+        written on behalf of the job is fenced by its attempt.
         """
         if self._lost.is_set():
             return False
@@ -75,7 +76,7 @@ class Job:
         try:
             return self._claims.renew([self]) == [self]
         except ServiceError:
-            return False
+            return True
 
     def should_stop(self) -> bool:
         """Whether the handler ought to end now: the worker drains, or has lost the job."""

@@ -9,8 +9,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
 import structlog
 
@@ -25,8 +26,10 @@ from app.kernel.work_folders import work_folder
 
 _LOG_SECONDS = 1.0
 _PROGRESS_SECONDS = 0.2
+_INSIST_SECONDS, _INSIST_PAUSE = 60.0, 0.3
 _CODES = {"process_limit": "error", "file_limit": "storage_full", "lost": "lost_worker"}
 _RETRYABLE = frozenset({"storage_full", "lost_worker"})
+Done = TypeVar("Done")
 log = structlog.get_logger("work")
 
 
@@ -41,6 +44,22 @@ class WorkFailed(Exception):
 
 class WorkCancelled(Exception):
     """The client asked for a cancel, and the work has stopped."""
+
+
+def insist(job: Job, act: Callable[[], Done]) -> Done:
+    """What ``act`` gives, which may be done twice, once those whom it asks are there again.
+
+    A short outage must not cost work that is done already. Raises what ``act`` does; Unavailable
+    only when it lasts, or the job ought to end.
+    """
+    until = time.monotonic() + _INSIST_SECONDS
+    while True:
+        try:
+            return act()
+        except Unavailable:
+            if time.monotonic() > until or job.should_stop():
+                raise
+            time.sleep(_INSIST_PAUSE)
 
 
 class Attempt(Generic[Row]):
@@ -137,7 +156,11 @@ class Attempt(Generic[Row]):
 
     def succeed(self, results: Mapping[str, Any], data: Mapping[str, Any]) -> None:
         """End the work well; raises Superseded."""
-        self._lifecycle.succeed(self.row, results, data)
+        self.insist(lambda: self._lifecycle.succeed(self.row, results, data))
+
+    def insist(self, act: Callable[[], Done]) -> Done:
+        """``act``, again and again through an outage; see ``insist``."""
+        return insist(self._job, act)
 
     def _collect(self, text: str) -> None:
         with self._lock:
@@ -193,7 +216,7 @@ class WorkHandler(Generic[Row]):
 
     def handle(self, job: Job) -> None:
         """Make one attempt; raises Interrupted or Unavailable for the job to be tried again."""
-        row = self._lifecycle.claim(job.ref, job.attempt)
+        row = insist(job, lambda: self._lifecycle.claim(job.ref, job.attempt))
         if row is None:
             return
         try:
@@ -217,10 +240,14 @@ class WorkHandler(Generic[Row]):
             with disk_errors("The worker's disk"):
                 self._perform(attempt)
         except WorkCancelled:
-            self._lifecycle.cancelled(row)
+            attempt.insist(lambda: self._lifecycle.cancelled(row))
         except WorkFailed as failure:
             code = self._error_code if failure.code == "error" else failure.code
-            self._lifecycle.fail(row, code, failure.detail, retryable=code in _RETRYABLE)
+            attempt.insist(
+                partial(
+                    self._lifecycle.fail, row, code, failure.detail, retryable=code in _RETRYABLE
+                )
+            )
         except Interrupted:
             self._lifecycle.hand_back(row, "the worker is stopping")
             raise

@@ -31,5 +31,5 @@ def end_orphans(database: Database, kind: WorkKind[Row]) -> int:
     lifecycle = Lifecycle(database, kind.table, service=kind.service, noun=kind.noun)
     for work_id in orphans:
         log.warning("work_without_job", kind=kind.job, work=work_id)
-        lifecycle.lost(work_id, "Its job is gone: it would never have been done")
+        lifecycle.give_up(work_id, "lost_worker", "Its job is gone: it would never have been done")
     return len(orphans)

@@ -10,7 +10,7 @@ from flask import Response, current_app, request
 from marshmallow import fields
 from marshmallow.validate import OneOf, Range
 
-from app.kernel.errors import Invalid, NotFound
+from app.kernel.errors import Invalid, NotFound, Unavailable
 from app.kernel.http.api import current_call
 from app.kernel.http.fields import Input, Output, QueryInteger, Resource, UtcTime
 from app.kernel.long_work.desk import WorkDesk
@@ -203,7 +203,13 @@ def _stream(
     shown = None
     while time.monotonic() < until:
         # The row is read before its events: when it has ended, the last event is among them.
-        for event in events(after):
+        try:
+            found = events(after)
+        except Unavailable:
+            yield ": no news can be read right now\n\n"
+            time.sleep(_POLL_SECONDS)
+            continue
+        for event in found:
             after = event.seq
             text = json.dumps(WorkEventOut().dump(event))
             yield f"id: {event.seq}\nevent: {event.type}\ndata: {text}\n\n"
@@ -218,3 +224,6 @@ def _stream(
             current = get()
         except NotFound:
             return
+        except Unavailable:
+            # The row as it was is told nothing new by; its events are asked for next.
+            continue

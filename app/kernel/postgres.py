@@ -1,0 +1,201 @@
+"""A Postgres that may be away, busy or silent: every wait for it has an end.
+
+One that is away refuses at once, and each request learns that by itself. One that is silent (a cut
+line, a stopped server: nothing refuses, nothing answers) would hold every thread that asks it. So a
+connection is tried before it is handed out, nothing is waited for without a bound, and once a wait
+has ended without an answer nobody asks any more but one thread, until that one is answered.
+
+The server ends what we left behind as well: a transaction whose client has fallen silent would keep
+its locks, and with them every other writer, for hours.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import psycopg
+import structlog
+from psycopg.errors import ConnectionTimeout
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.orm import Session
+
+from app.kernel.errors import Unavailable
+
+CONNECT_SECONDS = 3
+_PING_SECONDS = 2.0
+_PROBE_PAUSE = 0.5
+_UNHURRIED = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
+# Of a line that is cut, the systems of both ends learn within ten seconds.
+_KEEPALIVE = {"idle": 4, "interval": 2, "count": 3}
+_TCP_MILLISECONDS = 10_000
+log = structlog.get_logger("database")
+
+
+@dataclass(frozen=True)
+class Waits:
+    """How long is waited for what, in seconds; all of it follows from the wait for a lock."""
+
+    lock: float
+
+    @property
+    def statement(self) -> float:
+        """For one statement, until the server gives it up."""
+        return max(1.5 * self.lock, 5.0)
+
+    @property
+    def answer(self) -> float:
+        """For an answer: longer than the server needs to say that it gives up."""
+        return self.statement + 2.0
+
+    @property
+    def idle(self) -> float:
+        """Within a transaction, for its next statement. Others wait for its locks longer."""
+        return max(self.lock / 2, 5.0)
+
+
+class Silence:
+    """Whether the server is known not to answer; then only a thread of ours asks it."""
+
+    def __init__(self, ask: Callable[[], object]) -> None:
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._silent = False
+        self._closed = threading.Event()
+
+    def refuse(self) -> None:
+        """Raise Unavailable while the server is silent."""
+        if self._silent:
+            raise Unavailable("The database doesn't answer", retry_after=2)
+
+    def begin(self) -> None:
+        """It did not answer: from now on ask only now and then."""
+        with self._lock:
+            if self._silent or self._closed.is_set():
+                return
+            self._silent = True
+        log.warning("database_silent")
+        threading.Thread(target=self._listen, daemon=True, name="database-probe").start()
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._closed.set()
+
+    def _listen(self) -> None:
+        while not self._closed.wait(_PROBE_PAUSE):
+            try:
+                self._ask()
+            except psycopg.Error:
+                continue
+            log.warning("database_answers_again")
+            break
+        self._silent = False
+
+
+class Connection(psycopg.Connection[Any]):
+    """A connection on which no answer is waited for longer than ``patience`` seconds."""
+
+    patience: float | None = None
+    silence: Silence | None = None
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """The driver's, with a bound where it has none; past it the connection is closed."""
+        bound = self.patience if timeout is None else timeout
+        since = time.monotonic()
+        try:
+            return super().wait(gen, interval, bound)
+        except psycopg.OperationalError:
+            if bound is not None and time.monotonic() - since >= bound and not self.closed:
+                # Whatever comes over it later belongs to a question that nobody asks any more.
+                self.pgconn.finish()
+                if self.silence is not None:
+                    self.silence.begin()
+            raise
+
+    def ping(self) -> None:
+        """Raises psycopg.Error unless the server answers soon."""
+        self.patience = _PING_SECONDS
+        self.execute("SELECT 1")
+        self.rollback()
+
+    @classmethod
+    def opened(cls, arguments: dict[str, Any], silence: Silence) -> Self:
+        """A new connection; a server that doesn't answer in time is silent."""
+        try:
+            made = cls.connect(**arguments)
+        except ConnectionTimeout:
+            silence.begin()
+            raise
+        made.silence = silence
+        return made
+
+
+def postgres_engine(
+    url: URL, waits: Waits, *, pool_size: int, pool_timeout: float
+) -> tuple[Engine, Silence]:
+    """An engine whose every wait is bounded, and what knows whether the server answers."""
+    engine = create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=64,
+        pool_timeout=pool_timeout,
+        connect_args=_arguments(waits),
+    )
+
+    def ask() -> None:
+        _, arguments = engine.dialect.create_connect_args(engine.url)
+        with Connection.connect(**arguments, **_arguments(waits)) as connection:
+            connection.ping()
+
+    silence = Silence(ask)
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: Any, _record: Any, _places: Any, arguments: dict[str, Any]) -> Connection:
+        return Connection.opened(arguments, silence)
+
+    @event.listens_for(engine, "checkout")
+    def check(connection: Connection, record: Any, _proxy: Any) -> None:
+        try:
+            if not record.info.pop("fresh", False):
+                connection.ping()
+        except psycopg.Error as error:
+            raise InvalidatePoolError("the server has gone, or is silent") from error
+        connection.patience = waits.answer
+
+    @event.listens_for(engine, "connect")
+    def mark(connection: Connection, record: Any) -> None:
+        # The answer to connecting is news enough.
+        connection.patience = waits.answer
+        record.info["fresh"] = True
+
+    return engine, silence
+
+
+def take_time(session: Session) -> None:
+    """Lift the bounds from a transaction that may last long, or wait long for its turn."""
+    for name in _UNHURRIED:
+        session.execute(text(f"SET LOCAL {name} = 0"))
+    connection: Any = session.connection().connection.dbapi_connection
+    connection.patience = None
+
+
+def _arguments(waits: Waits) -> dict[str, Any]:
+    """What libpq and the server's session are told."""
+    told = {
+        "timezone": "UTC",
+        "lock_timeout": int(waits.lock * 1000),
+        "statement_timeout": int(waits.statement * 1000),
+        "idle_in_transaction_session_timeout": int(waits.idle * 1000),
+        **{f"tcp_keepalives_{name}": value for name, value in _KEEPALIVE.items()},
+        "tcp_user_timeout": _TCP_MILLISECONDS,
+    }
+    return {
+        "connect_timeout": CONNECT_SECONDS,
+        "keepalives": 1,
+        **{f"keepalives_{name}": value for name, value in _KEEPALIVE.items()},
+        "tcp_user_timeout": _TCP_MILLISECONDS,
+        "options": " ".join(f"-c {name}={value}" for name, value in told.items()),
+    }

@@ -1,0 +1,164 @@
+"""What goes on while the database can't be reached, and for how long."""
+
+import contextlib
+import time
+
+import pytest
+from sqlalchemy import make_url, select, text, update
+
+from app.access.service import KeyLookup
+from app.access.tables import Key
+from app.kernel.audit import AuditRow, Denials
+from app.kernel.auth import key_digest, key_id_of, new_key
+from app.kernel.errors import Unavailable
+from app.kernel.migrations import upgrade
+from app.kernel.sql import Database, utc_now
+from tests.faults.clients import until
+from tests.faults.postgres import Line
+
+pytestmark = pytest.mark.fault("F9")
+
+
+@pytest.fixture
+def line(postgres_url):
+    url = make_url(postgres_url())
+    line = Line(f"{url.query['host']}/.s.PGSQL.5432", url.database)
+    yield line
+    line.close()
+
+
+@pytest.fixture
+def database(line):
+    database = Database(line.url, lock_timeout=2)
+    for history in ("kernel", "access"):
+        upgrade(database, history)
+    yield database
+    database.close()
+
+
+def kept_key(database):
+    """The id of a key in the table."""
+    secret = new_key()
+    row = Key(
+        project="default",
+        key_id=key_id_of(secret),
+        name="k",
+        digest=key_digest(secret),
+        scopes=["models:read"],
+        admin=False,
+        created_by="test",
+    )
+    with database.write() as session:
+        session.add(row)
+    return row.key_id
+
+
+def test_a_key_that_was_valid_is_believed_for_a_while_and_no_longer(line, database):
+    lookup = KeyLookup(database, seconds=0.0, believed=0.6)
+    key_id = kept_key(database)
+    found = lookup.find(key_id)
+    with line.refusing():
+        assert lookup.find(key_id) == found
+        time.sleep(0.7)
+        with pytest.raises(Unavailable):
+            lookup.find(key_id)
+    assert lookup.find(key_id) == found
+
+
+def test_a_key_that_was_revoked_stays_so_and_a_strange_one_is_no_ones(line, database):
+    lookup = KeyLookup(database, seconds=0.0)
+    key_id = kept_key(database)
+    assert not lookup.find(key_id).revoked
+    with database.write() as session:
+        session.execute(update(Key).values(revoked_at=utc_now()))
+    assert lookup.find(key_id).revoked
+    assert lookup.find("unknown1") is None
+    with line.refusing():
+        assert lookup.find(key_id).revoked
+        for strange in ("unknown1", "unknown2"):
+            with pytest.raises(Unavailable):
+                lookup.find(strange)
+
+
+def test_a_refusal_that_can_not_be_noted_is_noted_with_the_next(line, database):
+    """Without the database a request with a wrong key was 503 instead of 401."""
+    now = [utc_now()]
+    denials = Denials(database, clock=lambda: now[0])
+    about = {"project": "", "key_id": "", "address": "1.2.3.4", "request_id": "r", "action": "a"}
+    with line.refusing():
+        for _ in range(3):
+            denials.record(**about, code="unauthenticated")
+    now[0] = utc_now().replace(year=now[0].year + 1)
+    denials.record(**about, code="unauthenticated")
+    with database.read() as session:
+        assert list(session.scalars(select(AuditRow.count))) == [4]
+
+
+def use(database, meanwhile):
+    """A transaction in which something happens between two statements."""
+    with database.write() as session:
+        session.execute(update(Key).values(name="first"))
+        meanwhile()
+        session.execute(text("SELECT 1"))
+
+
+def test_a_connection_that_has_died_is_never_handed_out(line, database):
+    for _ in range(5):
+        database.ping()
+        line.cut()
+    with pytest.raises(Unavailable, match="lost"):
+        use(database, line.cut)
+    database.ping()
+
+
+@pytest.mark.fault("F30")
+@pytest.mark.slow
+def test_no_wait_for_an_answer_is_without_an_end(line, database):
+    database.ping()
+    with line.silent():
+        since = time.monotonic()
+        with pytest.raises(Unavailable):
+            database.ping()
+        assert time.monotonic() - since < 15
+        since = time.monotonic()
+        for _ in range(20):
+            with pytest.raises(Unavailable, match="doesn't answer"):
+                database.ping()
+        assert time.monotonic() - since < 1
+    until(lambda: answers(database), 10)
+
+
+@pytest.mark.fault("F30")
+@pytest.mark.slow
+def test_a_statement_whose_answer_never_comes_ends(line, database):
+    with contextlib.ExitStack() as silence:
+        since = time.monotonic()
+        with pytest.raises(Unavailable):
+            use(database, lambda: silence.enter_context(line.silent()))
+        assert time.monotonic() - since < 25
+    until(lambda: answers(database), 10)
+
+
+def answers(database):
+    try:
+        database.ping()
+    except Unavailable:
+        return False
+    return True
+
+
+@pytest.mark.fault("F30")
+@pytest.mark.slow
+def test_a_transaction_that_was_left_open_does_not_keep_its_locks(database):
+    """A client that had fallen silent kept all other writers waiting until TCP gave it up."""
+    kept_key(database)
+    patient = Database(database.url.render_as_string(False), lock_timeout=20)
+
+    def write_as_well():
+        with patient.write() as session:
+            session.execute(update(Key).values(name="free"))
+
+    since = time.monotonic()
+    with contextlib.closing(patient), pytest.raises(Unavailable):
+        use(database, write_as_well)
+    assert time.monotonic() - since < 15
