@@ -13,6 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData
 
+from app.kernel import faults
 from app.kernel.errors import ServiceError
 from app.kernel.sql import Database
 
@@ -52,6 +53,7 @@ def upgrade(database: Database, history: str) -> None:
     with database.exclusive("migrations") as session:
         config.attributes["connection"] = session.connection()
         command.upgrade(config, "head")
+        faults.hit("migrations.upgraded")
 
 
 def is_current(database: Database, history: str) -> bool:
