@@ -53,7 +53,7 @@ _PLACE_SECONDS = 2.0
 _EXCLUSIVE_SECONDS = 600.0
 # SQLite's readers and writers together are fewer than the server's threads: while all of them wait,
 # whoever needs no database is still answered.
-_MORE_READERS, _MORE_WRITERS = 48, 16
+_MORE_READERS, _MORE_WRITERS = 16, 32
 _RETRY_SECONDS = 2
 
 NAMING = {

@@ -2,6 +2,9 @@
 
 import contextlib
 import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import chain
 
 import pytest
 from sqlalchemy import make_url, select, text, update
@@ -9,8 +12,10 @@ from sqlalchemy import make_url, select, text, update
 from app.access.service import KeyLookup
 from app.access.tables import Key
 from app.kernel.audit import AuditRow, Denials
-from app.kernel.auth import key_digest, key_id_of, new_key
-from app.kernel.errors import Unavailable
+from app.kernel.auth import Call, key_digest, key_id_of, new_key
+from app.kernel.errors import Conflict, Unavailable
+from app.kernel.idempotency import Answer, IdempotencyStore
+from app.kernel.long_work.views import events_answer
 from app.kernel.migrations import upgrade
 from app.kernel.sql import Database, utc_now
 from tests.faults.clients import until
@@ -80,6 +85,43 @@ def test_a_key_that_was_revoked_stays_so_and_a_strange_one_is_no_ones(line, data
                 lookup.find(strange)
 
 
+@dataclass
+class Work:
+    """What is watched by a stream."""
+
+    ended: bool
+    progress: dict = field(default_factory=dict)
+
+
+@dataclass
+class Happened:
+    """An event of it."""
+
+    seq: int
+    type: str
+    time: datetime = field(default_factory=utc_now)
+    data: dict = field(default_factory=dict)
+
+
+def test_a_stream_of_events_goes_on_after_an_outage(sqlite_yard):
+    """It broke off in the middle, without a word."""
+    looks = iter([Unavailable(), Work(False), Unavailable(), Work(True)])
+    news = iter([[Happened(1, "queued")], Unavailable(), [], [], [Happened(2, "succeeded")], []])
+
+    def told(answers):
+        answer = next(answers)
+        if isinstance(answer, Unavailable):
+            raise answer
+        return answer
+
+    with sqlite_yard.app.test_request_context(headers={"Accept": "text/event-stream"}):
+        first = chain([Work(False)], looks)
+        stream = events_answer(lambda _: told(news), lambda: told(first), 0).get_data(as_text=True)
+    assert [line for line in stream.splitlines() if line.startswith("event: ")] == [
+        *("event: queued", "event: progress", "event: succeeded")
+    ]
+
+
 def test_a_refusal_that_can_not_be_noted_is_noted_with_the_next(line, database):
     """Without the database a request with a wrong key was 503 instead of 401."""
     now = [utc_now()]
@@ -109,6 +151,23 @@ def test_a_connection_that_has_died_is_never_handed_out(line, database):
     with pytest.raises(Unavailable, match="lost"):
         use(database, line.cut)
     database.ping()
+
+
+@pytest.mark.fault("F30")
+def test_a_key_whose_request_has_lost_the_database_is_free_for_the_retry(line, database):
+    """It stayed held for a minute: the retry was 409 all that time."""
+    keys = IdempotencyStore(database)
+    call = Call("default", "testtest", frozenset(), "r")
+    held = keys.reserve(call, "once", "request", lambda _: Answer(201, "{}", {}))
+    with line.refusing():
+        held.release()
+    again = keys.reserve(call, "once", "request", lambda _: Answer(201, "{}", {}))
+    with database.write() as session:
+        again.complete(session, None)
+    with pytest.raises(Conflict), database.write() as session:
+        held.complete(session, None)
+    answer = keys.reserve(call, "once", "request", lambda _: Answer(500, "", {}))
+    assert answer == Answer(201, "{}", {})
 
 
 @pytest.mark.fault("F30")

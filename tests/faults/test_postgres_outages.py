@@ -194,8 +194,6 @@ def test_a_silent_database_holds_nobody_and_heals_by_itself(line, server):
 
 @pytest.mark.fault("F30")
 def test_a_retry_after_the_line_has_healed_finds_one_dataset(line, server):
-    """The key of a request that had lost its database stayed held for a minute."""
-
     def refuse_for_a_moment():
         with line.refusing():
             time.sleep(0.2)
