@@ -17,7 +17,26 @@ from app.config import Settings
 from app.kernel.backup_file import BackupError
 from app.kernel.errors import ServiceError
 from app.kernel.logs import configure_logs
-from app.settings_table import SettingsError
+from app.settings_table import SettingsError, WorkerRange, worker_range
+
+
+class Workers(click.ParamType[WorkerRange]):
+    """So many, or as many as the queue asks for within bounds."""
+
+    name = "N|MIN..MAX"
+
+    def __init__(self, least: int = 0) -> None:
+        self._least = least
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> WorkerRange:
+        """Read a number or a range."""
+        try:
+            bounds = value if isinstance(value, WorkerRange) else worker_range(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if bounds.most < self._least:
+            self.fail(f"say at least {self._least}", param, ctx)
+        return bounds
 
 
 def _home_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -25,9 +44,9 @@ def _home_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--home", type=kind, help="Holds all that the server writes.")(command)
 
 
-def _supervise(settings: Settings, roles: list[str]) -> None:
+def _supervise(settings: Settings, roles: list[str], *, workers: bool) -> None:
     configure_logs(settings.log_level, as_json=settings.log_json, role="supervisor")
-    sys.exit(supervisor.Supervisor(settings, roles).run())
+    sys.exit(supervisor.Supervisor(settings, roles, workers=workers).run())
 
 
 class Commands(click.Group):
@@ -56,11 +75,11 @@ def main() -> None:
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on.")
 @_home_option
 @click.option("--services", help="Services to serve, comma-separated.")
-@click.option("--workers", type=click.IntRange(0, 64), help="Worker processes.")
+@click.option("--workers", type=Workers(), help="Worker processes: fixed, or as the queue asks.")
 def serve(**given: Any) -> None:
     """Serve everything: the API, its neighbours and the workers."""
     settings = Settings.from_environment(**given)
-    _supervise(settings, supervisor.serve_roles(settings))
+    _supervise(settings, supervisor.api_roles(settings), workers=True)
 
 
 @main.command()
@@ -71,16 +90,20 @@ def serve(**given: Any) -> None:
 def api(**given: Any) -> None:
     """Serve the API with its neighbours, without workers."""
     settings = Settings.from_environment(**given)
-    _supervise(settings, supervisor.api_roles(settings))
+    _supervise(settings, supervisor.api_roles(settings), workers=False)
 
 
 @main.command()
 @_home_option
-@click.option("--workers", type=click.IntRange(1, 64), help="Worker processes.")
+@click.option(
+    "--workers", type=Workers(least=1), help="Worker processes: fixed, or as the queue asks."
+)
 def worker(**given: Any) -> None:
     """Run workers only."""
     settings = Settings.from_environment(**given)
-    _supervise(settings, supervisor.worker_roles(settings))
+    if settings.workers.most == 0:
+        raise SettingsError("MODELYARD_WORKERS: say at least 1")
+    _supervise(settings, supervisor.worker_roles(settings), workers=True)
 
 
 @main.command(hidden=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from app.settings_table import SERVICES, SETTINGS, SettingsError
+from app.settings_table import SERVICES, SETTINGS, SettingsError, WorkerRange
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Settings:
     hosts: tuple[str, ...]
     proxy: int
     threads: int
-    workers: int
+    workers: WorkerRange
+    worker_idle_seconds: float
     slots: int
     fit_threads: int
     max_json: int

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,10 +17,13 @@ from granian.http import HTTP1Settings
 from prometheus_client import CollectorRegistry
 
 from app.config import Settings
+from app.crew import LOAD_VARIABLE, RETIRE
 from app.datasets.backlog import KIND as DATASET_JOB
 from app.factory import create_app
 from app.housekeeping import chores, start_chores, sweeps
 from app.kernel.jobs.claims import Job
+from app.kernel.jobs.headcount import Load
+from app.kernel.jobs.load import Teller
 from app.kernel.jobs.queue import JobQueue
 from app.kernel.jobs.worker import Worker
 from app.kernel.keeper import Keeper
@@ -171,10 +175,11 @@ class Handled:
 
 
 def run_worker(settings: Settings, name: str = "worker") -> None:
-    """Do the jobs of all databases until SIGTERM."""
+    """Do the jobs of all databases until SIGTERM, or until it is to retire and holds none."""
     wiring = Wiring(settings)
     registry = CollectorRegistry()
     create_app(settings, wiring)
+    on_load = load_teller()
     with Sandbox(preload=PRELOADS) as sandbox:
         kinds = job_kinds(wiring, sandbox)
         worker = Worker(
@@ -183,7 +188,9 @@ def run_worker(settings: Settings, name: str = "worker") -> None:
             lambda job, error: kinds[job.kind].on_failure(job, error),
             slots=settings.slots,
             lease=settings.lease_seconds,
+            on_load=on_load,
         )
+        signal.signal(RETIRE, lambda *_: worker.retire())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.drain())
         sandbox.warm()
@@ -191,7 +198,14 @@ def run_worker(settings: Settings, name: str = "worker") -> None:
         answering = Server(wiring.socket(name), with_metrics({}, registry))
         threading.Thread(target=answering.run, daemon=True, name="metrics").start()
         worker.run()
+        answering.stop()
     wiring.close()
+
+
+def load_teller() -> Callable[[Load], None]:
+    """What tells the supervisor, if there is one, of the load."""
+    descriptor = os.environ.pop(LOAD_VARIABLE, None)
+    return Teller(socket.socket(fileno=int(descriptor))).tell if descriptor else lambda _: None
 
 
 def job_queues(wiring: Wiring) -> dict[str, JobQueue]:

@@ -11,10 +11,22 @@ from typing import Any
 
 SERVICES = ("access", "datasets", "models", "training", "predictions")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+_MOST_WORKERS = 64
 
 
 class SettingsError(Exception):
     """A setting that can't be used; the message names its variable."""
+
+
+@dataclass(frozen=True)
+class WorkerRange:
+    """The bounds of the number of workers; the same number twice is a fixed one."""
+
+    least: int
+    most: int
+
+    def __str__(self) -> str:
+        return str(self.most) if self.least == self.most else f"{self.least}..{self.most}"
 
 
 def _size(text: str) -> int:
@@ -42,6 +54,16 @@ def _duration(text: str) -> float:
     if not re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,6})?", text) or float(text) == 0:
         raise ValueError("say a number above 0")
     return float(text)
+
+
+def worker_range(text: str) -> WorkerRange:
+    """Read ``3`` or ``1..4``; raises ValueError."""
+    found = re.fullmatch(r"([0-9]{1,3})(?:\.\.([0-9]{1,3}))?", text)
+    if not found or not int(found[1]) <= int(found[2] or found[1]) <= _MOST_WORKERS:
+        raise ValueError(f"say a number from 0 to {_MOST_WORKERS}, or a range such as 1..4")
+    if found[2] is not None and int(found[1]) == 0:
+        raise ValueError("a range starts at 1: an idle worker sees the queue grow")
+    return WorkerRange(int(found[1]), int(found[2] or found[1]))
 
 
 def _rate(text: str) -> float:
@@ -175,7 +197,20 @@ SETTINGS: tuple[Setting, ...] = (
         "Requests served at once: more than all slots together, or stalled clients take them all.",
         _count(),
     ),
-    Setting("workers", "MODELYARD_WORKERS", "1", "Worker processes of `serve`.", _count(0, 64)),
+    Setting(
+        "workers",
+        "MODELYARD_WORKERS",
+        "1",
+        "Worker processes: a number, or a range such as `1..4` that follows the queue.",
+        worker_range,
+    ),
+    Setting(
+        "worker_idle_seconds",
+        "MODELYARD_WORKER_IDLE_SECONDS",
+        "15",
+        "With a range: after so long with a worker too many, one retires.",
+        _duration,
+    ),
     Setting("slots", "MODELYARD_SLOTS", "1", "Jobs that a worker process runs at once.", _count()),
     Setting(
         "fit_threads",

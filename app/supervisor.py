@@ -3,6 +3,9 @@
 In order: one supervisor a home and a port (locks), a folder for the sockets, the migrations and the
 first admin key in a process of their own, then the roles. A role that dies is started again, each
 time a little later; when the supervisor ends, by whatever signal, so do they all.
+
+It stops in order too: readiness says so and the workers hand back what they do; a moment later the
+API takes no more requests and finishes those it has; the neighbours it asks go last.
 """
 
 import contextlib
@@ -17,42 +20,31 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import structlog
-
 from app.config import Settings
+from app.crew import Crew
+from app.kernel import supervision
 from app.kernel.durable import make_folder
+from app.kernel.supervision import Told
+from app.role_process import Role, command_of
 from app.settings_table import SettingsError
 
-STOP_SECONDS = 20.0
 PARENT_VARIABLE = "MODELYARD_PARENT"
 RESTORING = "restoring"
 """In ``instance/`` as long as a backup is being put there."""
 _LOOK_SECONDS = 0.1
-_FIRST_PAUSE, _LONGEST_PAUSE, _CALM_SECONDS = 0.2, 10.0, 30.0
-log = structlog.get_logger("supervisor")
-
-
-@dataclass
-class Role:
-    """One process to keep alive."""
-
-    name: str
-    command: Sequence[str]
-    process: subprocess.Popen[bytes] | None = None
-    started: float = 0.0
-    pause: float = _FIRST_PAUSE
-    not_before: float = field(default=0.0)
+_NOTICE_SECONDS, _ASKERS_SECONDS, _NEIGHBOURS_SECONDS = 1.0, 18.0, 3.0
 
 
 class Supervisor:
     """Keeps the roles of a home alive until it is told to stop."""
 
-    def __init__(self, settings: Settings, roles: Sequence[str]) -> None:
+    def __init__(self, settings: Settings, roles: Sequence[str], *, workers: bool) -> None:
         self._settings = settings
-        self._roles = [Role(name, command_of(name)) for name in roles]
+        self._roles = [Role(name) for name in roles]
+        self._with_workers = workers
+        self._told: Told | None = None
         self._stopping = 0
 
     def run(self) -> int:
@@ -66,15 +58,16 @@ class Supervisor:
             held.enter_context(one_per_home(self._settings))
             if any(role.name == "api" for role in self._roles):
                 held.enter_context(one_per_port(self._settings.host, self._settings.port))
-            held.enter_context(sockets_folder(self._settings))
+            sockets = held.enter_context(sockets_folder(self._settings))
             self._migrate()
+            crew = Crew(self._settings, sockets) if self._with_workers else None
             try:
                 while not self._stopping:
-                    for role in self._roles:
-                        self._look_after(role)
+                    self._look_after(crew, sockets)
                     time.sleep(_LOOK_SECONDS)
             finally:
-                self._stop()
+                self._tell(crew, sockets, stopping=True)
+                self._stop(crew.roles if crew else [])
         return 0
 
     def _on_signal(self, _number: int, _frame: object) -> None:
@@ -87,57 +80,57 @@ class Supervisor:
         if done.returncode != 0:
             raise SettingsError("The server can't start; see above")
 
-    def _look_after(self, role: Role) -> None:
-        now = time.monotonic()
-        if role.process is None:
-            if now >= role.not_before:
-                self._start(role)
-            return
-        status = role.process.poll()
-        if status is None:
-            if now - role.started > _CALM_SECONDS:
-                role.pause = _FIRST_PAUSE
-            return
-        log.warning("role_died", died=role.name, status=status, pause=role.pause)
-        role.process = None
-        role.not_before = now + role.pause
-        role.pause = min(role.pause * 2, _LONGEST_PAUSE)
+    def _look_after(self, crew: Crew | None, sockets: Path) -> None:
+        environment = self._environment()
+        for role in self._roles:
+            role.look_after(environment)
+        if crew is not None:
+            crew.look_after(environment)
+        self._tell(crew, sockets, stopping=False)
 
-    def _start(self, role: Role) -> None:
-        role.started = time.monotonic()
-        role.process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
-            role.command, env=self._environment(), stdin=subprocess.DEVNULL
-        )
-        log.info("role_started", started=role.name, pid=role.process.pid)
+    def _tell(self, crew: Crew | None, sockets: Path, *, stopping: bool) -> None:
+        wanted, roles = (crew.wanted, crew.roles) if crew else (0, [])
+        told = Told(wanted, sum(role.lives() for role in roles), stopping)
+        if told != self._told:
+            supervision.tell(sockets, told)
+            self._told = told
 
     def _environment(self) -> dict[str, str]:
         parent = {PARENT_VARIABLE: str(os.getpid())}
         return {**os.environ, **self._settings.environment(), **parent}
 
-    def _stop(self) -> None:
-        """Those who ask others first: the API before its neighbours."""
-        living = [role.process for role in self._roles if role.process is not None]
-        for process in living:
-            process.terminate()
-        until = time.monotonic() + STOP_SECONDS
-        while any(process.poll() is None for process in living):
+    def _stop(self, workers: Sequence[Role]) -> None:
+        """Those who ask others first, and their neighbours when nobody asks any more."""
+        api = [role for role in self._roles if role.name == "api"]
+        neighbours = [role for role in self._roles if role.name != "api"]
+        _send(signal.SIGTERM, workers)
+        if any(role.lives() for role in api):
+            # Whoever shares out the requests sees in time that they must go elsewhere.
+            self._wait(api, _NOTICE_SECONDS)
+        _send(signal.SIGTERM, api)
+        self._wait([*api, *workers], _ASKERS_SECONDS)
+        _send(signal.SIGTERM, neighbours)
+        self._wait(neighbours, _NEIGHBOURS_SECONDS)
+        everybody = [*workers, *api, *neighbours]
+        _send(signal.SIGKILL, everybody)
+        for role in everybody:
+            if role.process is not None:
+                role.process.wait()
+
+    def _wait(self, roles: Sequence[Role], seconds: float) -> None:
+        """Until they have ended, so long at most; not at all after a second signal."""
+        until = time.monotonic() + seconds
+        while any(role.lives() for role in roles):
             if time.monotonic() > until or self._stopping > 1:
-                break
+                return
             time.sleep(_LOOK_SECONDS / 2)
-        for process in living:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
 
 
-def command_of(role: str) -> list[str]:
-    """The command that runs one role in this interpreter."""
-    return [sys.executable, "-m", "app", "role", role]
-
-
-def serve_roles(settings: Settings) -> list[str]:
-    """What ``modelyard serve`` runs."""
-    return list(dict.fromkeys([*api_roles(settings), *worker_roles(settings)]))
+def _send(number: signal.Signals, roles: Sequence[Role]) -> None:
+    for role in roles:
+        if role.process is not None:
+            # Nothing is sent to one that has ended.
+            role.process.send_signal(number)
 
 
 def api_roles(settings: Settings) -> list[str]:
@@ -147,9 +140,8 @@ def api_roles(settings: Settings) -> list[str]:
 
 
 def worker_roles(settings: Settings) -> list[str]:
-    """The workers, all alike, and the neighbour that they ask."""
-    ingest = ["ingest"] if "datasets" in settings.services else []
-    return [*ingest, *(f"worker-{number}" for number in range(1, settings.workers + 1))]
+    """The neighbour that workers ask; they themselves are kept by the crew."""
+    return ["ingest"] if "datasets" in settings.services else []
 
 
 @contextmanager

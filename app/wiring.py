@@ -21,12 +21,14 @@ from app.datasets.peers import PeerReferrer as DatasetsReferrer
 from app.datasets.process_client import IngestClient
 from app.datasets.service import DatasetsService
 from app.datasets.uploads import Intake as DatasetsIntake
+from app.kernel import supervision
 from app.kernel.admission import Admission
 from app.kernel.artifacts.store import ArtifactStore, open_store
 from app.kernel.audit import Denials
 from app.kernel.auth import Authenticator
 from app.kernel.disk_reserve import DiskReserve
 from app.kernel.durable import make_folder, sync_folder, write_new
+from app.kernel.errors import Unavailable
 from app.kernel.gauges import QueueGauges, States
 from app.kernel.http.receiving import Intake
 from app.kernel.idempotency import IdempotencyStore
@@ -35,7 +37,7 @@ from app.kernel.jobs.queue import JobQueue
 from app.kernel.local_rpc import Client as LocalClient
 from app.kernel.long_work.lifecycle import states_of
 from app.kernel.peers import Peer
-from app.kernel.process_metrics import NeighbourMetrics
+from app.kernel.process_metrics import CrewGauges, NeighbourMetrics
 from app.kernel.quotas import Quotas
 from app.kernel.signing import KeyRing
 from app.kernel.slots import Slots
@@ -370,15 +372,23 @@ class Wiring:
         queues = [JobQueue(database) for database in self.databases()]
         self.registry.register(QueueGauges(queues, work))
         self.registry.register(NeighbourMetrics(self._sockets_folder))
+        self.registry.register(CrewGauges(self._sockets_folder))
 
     def neighbour_checks(self) -> dict[str, Callable[[], None]]:
-        """Whether the neighbour processes answer, by their names."""
+        """Whether the neighbour processes answer, by their names, and the server goes on."""
         names = {"datasets": "ingest", "predictions": "scorer"}
-        return {
+        pings = {
             name: LocalClient(partial(self.socket, name), name).ping
             for service, name in names.items()
             if service in self.settings.services
         }
+        return {**pings, "process": self._refuse_stopping}
+
+    def _refuse_stopping(self) -> None:
+        """Raise Unavailable when the supervisor is about to stop all processes of this host."""
+        told = supervision.told(self._sockets_folder())
+        if told is not None and told.stopping:
+            raise Unavailable("stopping")
 
     def start_following(self) -> None:
         """Keep the directory true, in a thread of its own."""

@@ -1,6 +1,9 @@
 """Every command with what is wrong: one clear line, the right exit status, never a traceback."""
 
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -9,6 +12,7 @@ from app.__main__ import main
 from app.config import Settings
 from app.settings_table import SETTINGS, SettingsError
 
+ROOT = Path(__file__).parents[1]
 STRANGER = "postgresql://someone:word-of-pass@127.0.0.1:1/nothing"
 
 
@@ -90,6 +94,10 @@ BAD_SETTINGS = [
     ("MODELYARD_THREADS", "0", "say a number from 1"),
     ("MODELYARD_PORT", "0", "say a number from 1 to 65535"),
     ("MODELYARD_SLOTS", "two", "say a number from 1"),
+    ("MODELYARD_WORKERS", "4..1", "say a number from 0 to 64, or a range such as 1..4"),
+    ("MODELYARD_WORKERS", "1..65", "say a number from 0 to 64, or a range such as 1..4"),
+    ("MODELYARD_WORKERS", "0..4", "a range starts at 1"),
+    ("MODELYARD_WORKERS", "1-4", "say a number from 0 to 64, or a range such as 1..4"),
     ("MODELYARD_MAX_JSON", "10X", "such as 16M"),
     ("MODELYARD_MAX_JSON", "inf", "such as 16M"),
     ("MODELYARD_LEASE_SECONDS", "nan", "say a number above 0"),
@@ -116,6 +124,27 @@ def test_settings_survive_their_way_to_a_child(tmp_path):
     assert settings.max_json == 1500
     with pytest.raises(SettingsError, match="MODELYARD_WORKERS"):
         Settings.from_environment({"MODELYARD_WORKERS": "65"})
+
+
+@pytest.mark.parametrize(("text", "bounds"), [("0", (0, 0)), ("3", (3, 3)), ("1..4", (1, 4))])
+def test_a_number_of_workers_is_fixed_and_a_range_has_bounds(text, bounds):
+    settings = Settings.from_environment({}, workers=text)
+    assert (settings.workers.least, settings.workers.most) == bounds
+    assert Settings.from_environment(settings.environment()).workers == settings.workers
+
+
+def test_a_host_of_workers_only_has_at_least_one(run):
+    failed(run("worker", "--workers", "0"), 2, "say at least 1")
+    failed(run("worker", MODELYARD_WORKERS="0"), 1, "MODELYARD_WORKERS: say at least 1")
+
+
+def test_the_supervisor_is_light():
+    """It lives as long as the server does, and waits."""
+    heavy = (
+        "sys.modules.keys() & {'sqlalchemy', 'flask', 'granian', 'prometheus_client', 'sklearn'}"
+    )
+    code = f"import sys; import app.__main__; sys.exit(str({heavy}) if {heavy} else 0)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app.kernel import supervision
 from app.kernel.errors import ServiceError
 from app.kernel.jobs.claims import Job
 from app.kernel.local_rpc import Client, Handler
@@ -84,6 +85,40 @@ def _told(registry: CollectorRegistry) -> list[dict[str, Any]]:
         }
         for family in registry.collect()
     ]
+
+
+class CrewGauges(Collector):
+    """How many workers this host's supervisor wants and has; nothing where there is none."""
+
+    def __init__(self, folder: Callable[[], Path]) -> None:
+        self._folder = folder
+
+    def describe(self) -> Iterable[Metric]:
+        """What ``collect`` may give."""
+        return self._families()
+
+    def collect(self) -> Iterable[Metric]:
+        """The numbers as the supervisor told them last."""
+        wanted, alive = self._families()
+        try:
+            told = supervision.told(self._folder())
+        except OSError:
+            told = None
+        if told is not None:
+            wanted.add_metric([], told.wanted)
+            alive.add_metric([], told.alive)
+        return wanted, alive
+
+    @staticmethod
+    def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily]:
+        return (
+            GaugeMetricFamily(
+                "modelyard_workers_wanted", "Workers that the load asks for.", labels=()
+            ),
+            GaugeMetricFamily(
+                "modelyard_workers_alive", "Worker processes of this host.", labels=()
+            ),
+        )
 
 
 class NeighbourMetrics(Collector):

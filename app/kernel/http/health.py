@@ -18,16 +18,13 @@ Check = Callable[[], None]
 
 @dataclass
 class Health:
-    """The checks of this process by name; ``draining`` is set when it is about to stop."""
+    """The checks of this process by name."""
 
     checks: dict[str, Check] = field(default_factory=dict)
-    draining: bool = False
 
     def report(self) -> tuple[bool, Mapping[str, str]]:
         """Whether all is well, and a word on each check."""
         told = {name: _outcome(check) for name, check in self.checks.items()}
-        if self.draining:
-            told["process"] = "stopping"
         return all(word == "ok" for word in told.values()), told
 
 

@@ -10,10 +10,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, literal_column, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    ScalarSelect,
+    and_,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from app.kernel.errors import ServiceError
+from app.kernel.jobs.headcount import Load
 from app.kernel.jobs.leases import Beat, LeaseWatch
 from app.kernel.jobs.queue import DONE, LONGEST_DELAY, QUEUED, RUNNING, JobQueue, JobRow
 from app.kernel.sql import new_id
@@ -21,6 +31,7 @@ from app.kernel.sql import new_id
 # Literals, so that the partial indexes are used on both databases.
 _QUEUED: ColumnElement[str] = literal_column(f"'{QUEUED}'")
 _RUNNING: ColumnElement[str] = literal_column(f"'{RUNNING}'")
+_MOST_COUNTED = 256
 
 
 class Interrupted(Exception):
@@ -39,11 +50,16 @@ class LostWorker(Exception):
 
 @dataclass(frozen=True)
 class Ready:
-    """What a database has for a worker: kinds with a job that can start, and jobs of workers
-    that have died."""
+    """What a database has for a worker: how many jobs of each kind could start (as far as was
+    counted), and jobs of workers that have died."""
 
-    kinds: list[str]
+    waiting: dict[str, int]
     lapsed: list[Beat]
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds with a job that can start."""
+        return [kind for kind, count in self.waiting.items() if count]
 
 
 class Job:
@@ -113,6 +129,7 @@ class Claims:
         self.worker_id = new_id()
         self.draining = False
         self.closed = False
+        self.load = Load(0, 0)
         self._queue = queue
         self._kinds = sorted(kinds)
         self._lease = lease
@@ -135,16 +152,18 @@ class Claims:
         """What could be claimed, without taking a lock. Lapsed leases show only to one who asks
         all the time."""
         now = self._queue.clock.now()
-        questions = [exists().where(_can_start(now, kind)) for kind in self._kinds]
+        counts = [_count_of(_can_start(now, kind)) for kind in self._kinds]
         running = select(JobRow.id, JobRow.attempt, JobRow.beats).where(
             JobRow.state == _RUNNING, JobRow.kind.in_(self._kinds)
         )
         with self._queue.database.read() as session:
-            found = session.execute(select(*questions)).one()
+            found = session.execute(select(*counts)).one()
             beats = [Beat(*row) for row in session.execute(running)]
-        kinds = [kind for kind, is_there in zip(self._kinds, found, strict=True) if is_there]
-        ours = {job.id for job in self.held()}
-        return Ready(kinds, [beat for beat in self._watch.look(beats) if beat.job_id not in ours])
+        waiting = dict(zip(self._kinds, found, strict=True))
+        held = {job.id for job in self.held()}
+        self.load = Load(sum(waiting.values()), len(held))
+        lapsed = [beat for beat in self._watch.look(beats) if beat.job_id not in held]
+        return Ready(waiting, lapsed)
 
     def claim(self, kind: str) -> Job | None:
         """The first queued job of a kind, by priority, then by age."""
@@ -241,6 +260,12 @@ def _change(session: Session, holder: str, job: Job, **values: Any) -> bool:
         .execution_options(synchronize_session=False)
     )
     return changed.first() is not None
+
+
+def _count_of(which: ColumnElement[bool]) -> ScalarSelect[int]:
+    """How many there are, counted no further than matters: this is asked all the time."""
+    some = select(JobRow.id).where(which).limit(_MOST_COUNTED).subquery()
+    return select(func.count()).select_from(some).scalar_subquery()
 
 
 def _can_start(now: datetime, kind: str) -> ColumnElement[bool]:

@@ -6,7 +6,7 @@ one budget of slots, which goes to the kind that has the fewest of them.
 
 An outage of the database that is shorter than the lease is only logged. When the worker drains,
 handlers learn by ``Job.should_stop()`` that they ought to end; what doesn't end in time is handed
-back all the same.
+back all the same. When it retires, it finishes what it holds and ends.
 """
 
 import random
@@ -18,6 +18,7 @@ from app.kernel.errors import ServiceError
 from app.kernel.jobs.board import SlotBoard
 from app.kernel.jobs.claims import Claims, Job, Ready
 from app.kernel.jobs.execution import OUTAGE_SECONDS, Execution, Handler, OnFailure, report
+from app.kernel.jobs.headcount import Load
 from app.kernel.jobs.queue import JobQueue
 
 _TAKE_OVER = ""
@@ -37,12 +38,14 @@ class Worker:
         poll: float = 0.2,
         lease: float = 6.0,
         grace: float = 10.0,
+        on_load: Callable[[Load], None] = lambda _: None,
     ) -> None:
         self._execution = Execution(handlers, on_failure)
         self._poll, self._lease, self._grace = poll, lease, grace
         self._claims = [Claims(name, queue, handlers, lease) for name, queue in queues.items()]
         self._board = SlotBoard(slots)
-        self._draining = False
+        self._on_load = on_load
+        self._draining = self._retiring = False
         self._closed = threading.Event()
 
     def run(self) -> None:
@@ -50,7 +53,7 @@ class Worker:
         claiming = [self._start(self._claim_for_ever, claims) for claims in self._claims]
         for claims in self._claims:
             self._start(self._renew_for_ever, claims)
-        while not self._draining:
+        while not self._draining and not self._has_retired(claiming):
             time.sleep(self._poll)
         self._wind_up(claiming)
         self._closed.set()
@@ -60,6 +63,15 @@ class Worker:
         # Only a flag: a signal may arrive while any lock is held.
         self._draining = True
 
+    def retire(self) -> None:
+        """Claim nothing more, finish what runs, and let ``run`` return; may still be drained."""
+        self._retiring = True
+
+    def _has_retired(self, claiming: list[threading.Thread]) -> bool:
+        # In this order: what a claiming thread has claimed, it holds when it ends.
+        claims_no_more = self._retiring and not any(thread.is_alive() for thread in claiming)
+        return claims_no_more and not any(claims.held() for claims in self._claims)
+
     def _start(self, loop: Callable[..., None], *arguments: object) -> threading.Thread:
         thread = threading.Thread(target=loop, args=arguments, daemon=True)
         thread.start()
@@ -67,9 +79,9 @@ class Worker:
 
     def _claim_for_ever(self, claims: Claims) -> None:
         outage = OUTAGE_SECONDS
-        while not self._draining:
+        while not (self._draining or self._retiring):
             try:
-                while not self._draining and self._claim_one(claims):
+                while not (self._draining or self._retiring) and self._claim_one(claims):
                     pass
                 outage = OUTAGE_SECONDS
             except Exception as error:  # noqa: BLE001 - a door: no error may end the loop
@@ -84,6 +96,8 @@ class Worker:
         self._board.offer(claims.name, ())
         # Asked even when no slot is free: whether others live shows only to a steady look.
         ready = claims.ready()
+        loads = [one.load for one in self._claims]
+        self._on_load(Load(*(sum(numbers) for numbers in zip(*loads, strict=True))))
         take_over = [_TAKE_OVER] if ready.lapsed else []
         self._board.offer(claims.name, [*take_over, *ready.kinds])
         while (kind := self._board.take(claims.name)) is not None:
