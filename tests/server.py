@@ -78,6 +78,24 @@ class Server:
             time.sleep(0.1)
         raise AssertionError(f"the server isn't ready:\n{self.log()[-4000:]}")
 
+    @property
+    def pid(self) -> int:
+        """The supervisor's."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def runs(self) -> bool:
+        """Whether the supervisor lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def wait(self, seconds: float) -> tuple[int, float]:
+        """Wait until the supervisor has ended: its exit status, and how long that took."""
+        assert self._process is not None
+        started = time.monotonic()
+        status = self._process.wait(seconds)
+        return status, time.monotonic() - started
+
     def stop(self) -> int:
         """Stop it as an operator would; the exit status."""
         assert self._process is not None
