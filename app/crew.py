@@ -16,7 +16,7 @@ import structlog
 from app.config import Settings
 from app.kernel.jobs.headcount import Headcount, Heard, demand
 from app.kernel.jobs.load import Listener
-from app.role_process import Role, command_of
+from app.role_process import Role, spawn
 
 LOAD_VARIABLE = "MODELYARD_LOAD_DESCRIPTOR"
 RETIRE = signal.SIGUSR1
@@ -47,12 +47,7 @@ class WorkerRole(Role):
         self.close()
         self._listener = Listener()
         theirs = self._listener.theirs.fileno()
-        process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
-            command_of(self.name),
-            env={**environment, LOAD_VARIABLE: str(theirs)},
-            stdin=subprocess.DEVNULL,
-            pass_fds=(theirs,),
-        )
+        process = spawn(self.name, {**environment, LOAD_VARIABLE: str(theirs)}, (theirs,))
         self._listener.theirs.close()
         return process
 

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import structlog
 
@@ -14,6 +14,21 @@ log = structlog.get_logger("supervisor")
 def command_of(role: str) -> list[str]:
     """The command that runs one role in this interpreter."""
     return [sys.executable, "-m", "app", "role", role]
+
+
+def spawn(
+    role: str, environment: Mapping[str, str], descriptors: Sequence[int] = ()
+) -> "subprocess.Popen[bytes]":
+    """A new process of a role, in a group of its own: a terminal's Ctrl-C goes to the supervisor
+    alone, which stops them in order.
+    """
+    return subprocess.Popen(  # noqa: S603 (our own interpreter and module)
+        command_of(role),
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        pass_fds=descriptors,
+        process_group=0,
+    )
 
 
 class Role:
@@ -44,16 +59,23 @@ class Role:
             return
         log.warning("role_died", died=self.name, status=status, pause=self._pause)
         self.process = None
-        self._not_before = now + self._pause
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        self._put_off()
 
     def _start(self, environment: Mapping[str, str]) -> None:
         self._started = time.monotonic()
-        self.process = self.spawn(environment)
+        try:
+            self.process = self.spawn(environment)
+        except OSError as error:
+            # No process or descriptor is left for now: the others go on.
+            log.warning("role_not_started", wanted=self.name, error=error.strerror)
+            self._put_off()
+            return
         log.info("role_started", started=self.name, pid=self.process.pid)
+
+    def _put_off(self) -> None:
+        self._not_before = time.monotonic() + self._pause
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 
     def spawn(self, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
         """A new process of the role."""
-        return subprocess.Popen(  # noqa: S603 (our own interpreter and module)
-            command_of(self.name), env=dict(environment), stdin=subprocess.DEVNULL
-        )
+        return spawn(self.name, environment)

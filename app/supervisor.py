@@ -24,9 +24,8 @@ from pathlib import Path
 
 from app.config import Settings
 from app.crew import Crew
-from app.kernel import supervision
 from app.kernel.durable import make_folder
-from app.kernel.supervision import Told
+from app.kernel.supervision import Announcer, Told
 from app.role_process import Role, command_of
 from app.settings_table import SettingsError
 
@@ -44,7 +43,6 @@ class Supervisor:
         self._settings = settings
         self._roles = [Role(name) for name in roles]
         self._with_workers = workers
-        self._told: Told | None = None
         self._stopping = 0
 
     def run(self) -> int:
@@ -61,12 +59,13 @@ class Supervisor:
             sockets = held.enter_context(sockets_folder(self._settings))
             self._migrate()
             crew = Crew(self._settings, sockets) if self._with_workers else None
+            announcer = Announcer(sockets)
             try:
                 while not self._stopping:
-                    self._look_after(crew, sockets)
+                    self._look_after(crew, announcer)
                     time.sleep(_LOOK_SECONDS)
             finally:
-                self._tell(crew, sockets, stopping=True)
+                self._tell(crew, announcer, stopping=True)
                 self._stop(crew.roles if crew else [])
         return 0
 
@@ -80,20 +79,17 @@ class Supervisor:
         if done.returncode != 0:
             raise SettingsError("The server can't start; see above")
 
-    def _look_after(self, crew: Crew | None, sockets: Path) -> None:
+    def _look_after(self, crew: Crew | None, announcer: Announcer) -> None:
         environment = self._environment()
         for role in self._roles:
             role.look_after(environment)
         if crew is not None:
             crew.look_after(environment)
-        self._tell(crew, sockets, stopping=False)
+        self._tell(crew, announcer, stopping=False)
 
-    def _tell(self, crew: Crew | None, sockets: Path, *, stopping: bool) -> None:
+    def _tell(self, crew: Crew | None, announcer: Announcer, *, stopping: bool) -> None:
         wanted, roles = (crew.wanted, crew.roles) if crew else (0, [])
-        told = Told(wanted, sum(role.lives() for role in roles), stopping)
-        if told != self._told:
-            supervision.tell(sockets, told)
-            self._told = told
+        announcer.tell(Told(wanted, sum(role.lives() for role in roles), stopping))
 
     def _environment(self) -> dict[str, str]:
         parent = {PARENT_VARIABLE: str(os.getpid())}

@@ -1,6 +1,7 @@
 """One server a port and a home: exactly one of two wins, and says so; nothing stays locked."""
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -13,6 +14,8 @@ import httpx
 import pytest
 
 from app.config import Settings
+from app.kernel.supervision import Announcer, Told, told
+from app.role_process import Role
 from app.settings_table import SettingsError
 from app.supervisor import one_per_home, one_per_port
 from tests.server import Server, free_port
@@ -104,6 +107,42 @@ def answers(port, seconds=60):
                 return True
         time.sleep(0.1)
     return False
+
+
+class Unlucky(Role):
+    """A role for which there is no process at first."""
+
+    tries = 0
+
+    def spawn(self, environment):
+        self.tries += 1
+        if self.tries == 1:
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        return subprocess.Popen([sys.executable, "-c", ""], env=dict(environment))
+
+
+def test_a_role_that_finds_no_process_is_tried_again():
+    """The supervisor ended, and with it all others, when the system had no process left."""
+    role = Unlucky("scorer")
+    role.look_after({})
+    assert not role.lives()
+    until = time.monotonic() + 10
+    while role.process is None and time.monotonic() < until:
+        role.look_after({})
+        time.sleep(0.01)
+    assert role.tries == 2
+    assert role.process.wait(10) == 0
+
+
+def test_figures_that_can_not_be_written_are_written_later(tmp_path):
+    """The supervisor ended when there was no room for a file of fifty bytes."""
+    folder = tmp_path / "sockets"
+    announcer = Announcer(folder)
+    announcer.tell(Told(2, 1, stopping=False))
+    assert told(tmp_path) is None
+    folder.mkdir()
+    announcer.tell(Told(2, 1, stopping=False))
+    assert told(folder) == (2, 1, False)
 
 
 @pytest.mark.slow

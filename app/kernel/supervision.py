@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
+
 _NAME = "supervisor.json"
+log = structlog.get_logger("supervision")
 
 
 class Told(NamedTuple):
@@ -15,11 +18,27 @@ class Told(NamedTuple):
     stopping: bool
 
 
-def tell(folder: Path, told: Told) -> None:
-    """Write it in one piece."""
-    unfinished = folder / f"{_NAME}.new"
-    unfinished.write_text(json.dumps(told._asdict()))
-    unfinished.replace(folder / _NAME)
+class Announcer:
+    """The supervisor's end: writes in one piece what has changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._told: Told | None = None
+        self._untold: Told | None = None
+
+    def tell(self, word: Told) -> None:
+        """Write it, unless it is there; on a full disk the next call tries again."""
+        if word == self._told:
+            return
+        unfinished = self._folder / f"{_NAME}.new"
+        try:
+            unfinished.write_text(json.dumps(word._asdict()))
+            unfinished.replace(self._folder / _NAME)
+            self._told = word
+        except OSError as error:
+            if word != self._untold:
+                log.warning("figures_not_told", error=error.strerror)
+            self._untold = word
 
 
 def told(folder: Path) -> Told | None:
