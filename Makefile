@@ -1,9 +1,13 @@
 # Every habit of the project in one place: `make` or `make help` lists them.
-# Written for GNU make 3.81 (macOS) and newer. VENV, PYTHON, JOBS, QUICK and UPGRADE may be given.
+# Written for GNU make 3.81 (macOS) and newer. VENV, PYTHON, JOBS, QUICK, UPGRADE and the soak's
+# MINUTES, SEED and DATABASE may be given.
 
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 JOBS ?= 2
+MINUTES ?= 4
+SEED ?= 1
+DATABASE ?= sqlite
 
 # A machine may forbid bytecode files; without them every process start compiles scikit-learn anew.
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME
@@ -13,7 +17,7 @@ export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo serve test check fix acceptance faults openapi docs lock wheel clean runtime dev
+.PHONY: help demo serve test check fix acceptance faults soak openapi docs lock wheel clean runtime dev
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -46,6 +50,9 @@ acceptance: dev ## Run the slow tests too (QUICK=1 leaves out the longest)
 
 faults: dev ## Try every fault of the matrix many times: kills, full disks, outages, stopped clocks
 	FAULTS=full $(RUN) -m pytest -n $(JOBS) --dist worksteal -m fault --timeout 900
+
+soak: dev ## Mixed load and random kills, then what must hold (MINUTES=4 SEED=1 DATABASE=sqlite|postgres)
+	$(RUN) -m tests.soak --minutes $(MINUTES) --seed $(SEED) --database $(DATABASE)
 
 openapi: dev ## Regenerate openapi.yaml, then the reference that follows from it
 	$(RUN) -m app openapi > openapi.yaml.new

@@ -11,6 +11,7 @@ API takes no more requests and finishes those it has; the neighbours it asks go 
 import contextlib
 import fcntl
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -34,6 +35,7 @@ RESTORING = "restoring"
 """In ``instance/`` as long as a backup is being put there."""
 _LOOK_SECONDS = 0.1
 _NOTICE_SECONDS, _ASKERS_SECONDS, _NEIGHBOURS_SECONDS = 1.0, 18.0, 3.0
+_SOCKETS = "my-"
 
 
 class Supervisor:
@@ -162,13 +164,27 @@ def refuse_unfinished_restore(settings: Settings) -> None:
 
 @contextmanager
 def sockets_folder(settings: Settings) -> Iterator[Path]:
-    """A short folder for the Unix sockets, named in ``instance/sockets``."""
-    folder = Path(tempfile.mkdtemp(prefix="my-"))
-    (settings.instance / "sockets").write_text(str(folder))
+    """A short folder for the Unix sockets, named in ``instance/sockets``.
+
+    What a killed supervisor left goes first; it can be found because the name is written down
+    before there is a folder.
+    """
+    record = settings.instance / "sockets"
+    _remove_sockets(record)
+    folder = Path(tempfile.gettempdir()) / f"{_SOCKETS}{secrets.token_hex(4)}"
+    record.write_text(str(folder))
+    folder.mkdir(mode=0o700)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_sockets(record: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder = Path(record.read_text())
+        if folder.name.startswith(_SOCKETS) and folder.lstat().st_uid == os.getuid():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from app.config import Settings
 from app.kernel.supervision import Announcer, Told, told
 from app.role_process import Role
 from app.settings_table import SettingsError
-from app.supervisor import one_per_home, one_per_port
+from app.supervisor import one_per_home, one_per_port, sockets_folder
 from tests.server import Server, free_port
 
 ROOT = Path(__file__).parents[1]
@@ -71,6 +71,27 @@ def test_a_home_has_one_server(tmp_path):
         one_per_home(settings).__enter__()
     with one_per_home(settings):
         pass
+
+
+def test_a_killed_servers_folder_of_sockets_goes_with_the_next_start(tmp_path):
+    """Each supervisor that was killed left a folder among the temporary files for ever."""
+    settings = Settings.from_environment({}, home=tmp_path)
+    settings.instance.mkdir()
+    killed = sockets_folder(settings)
+    left = killed.__enter__()
+    (left / "scorer").touch()
+    with sockets_folder(settings) as folder:
+        assert not left.exists()
+        assert folder.is_dir()
+
+
+def test_only_a_folder_of_sockets_is_removed(tmp_path):
+    settings = Settings.from_environment({}, home=tmp_path)
+    kept = settings.instance / "kept"
+    kept.mkdir(parents=True)
+    (settings.instance / "sockets").write_text(str(kept))
+    with sockets_folder(settings):
+        assert kept.is_dir()
 
 
 def serve(home, port, **environment):

