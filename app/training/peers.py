@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from app.kernel.auth import Call
-from app.kernel.errors import ServiceError
+from app.kernel.errors import NotFound, ServiceError
 from app.kernel.peers import Peer
 from app.training.ports import HeldDataset
 
@@ -56,3 +56,13 @@ class ModelsPeer:
             seconds=60,
         )
         return int(reply.json["version"])
+
+    def version_of(self, call: Call, model: str, run: str) -> int | None:
+        """The version of a run; see the port."""
+        asked = {"training_run__eq": run, "page_size": 1}
+        path = f"/models/{model}/versions"
+        try:
+            reply = self._peer.ask(call, "GET", path, scope="models:read", params=asked)
+        except NotFound:
+            return None
+        return next((int(item["version"]) for item in reply.json["items"]), None)

@@ -39,3 +39,6 @@ class Models(Protocol):
 
     def register(self, call: Call, model: str, version: Mapping[str, Any]) -> int:
         """Register a run's model and give its version number; the same again for the same run."""
+
+    def version_of(self, call: Call, model: str, run: str) -> int | None:
+        """The version that a run has registered; None: it hasn't."""

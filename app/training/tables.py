@@ -37,6 +37,8 @@ class TrainingRun(WorkRow, TrainingBase):
 
     report: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     model_version: Mapped[int | None] = mapped_column(Integer)
+    draft: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    """The report of an attempt that was about to register its version."""
 
     @property
     def subject(self) -> str:

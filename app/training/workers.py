@@ -2,7 +2,8 @@
 
 In order: fetch the dataset's file; fit and judge in a child process; compile and verify, then
 export, in processes of their own, whose failure costs the model nothing; put the artifacts into the
-store; register the version; end the run.
+store; keep the report; register the version; end the run. Once a version is registered the run has
+succeeded, whoever is left to say so.
 """
 
 import json
@@ -16,8 +17,9 @@ from sqlalchemy import func, select
 
 from app.kernel import faults
 from app.kernel.artifacts.store import ArtifactStore, put_all
+from app.kernel.auth import Call
 from app.kernel.long_work.handler import Attempt, WorkFailed, WorkHandler
-from app.kernel.long_work.lifecycle import Lifecycle
+from app.kernel.long_work.lifecycle import Lifecycle, Made
 from app.kernel.sandbox.parent import Limits, Sandbox
 from app.kernel.sql import Database
 from app.training.ports import Models
@@ -54,7 +56,7 @@ class TrainingWorker:
     def handler(self, sandbox: Sandbox) -> WorkHandler[TrainingRun]:
         """The handler of the jobs."""
         return WorkHandler(
-            Lifecycle(self._database, TrainingRun, service="training", noun="run"),
+            Lifecycle(self._database, TrainingRun, service="training", noun="run", made=self.made),
             sandbox,
             self._host.work,
             self.perform,
@@ -78,12 +80,22 @@ class TrainingWorker:
         artifacts = self._promote(run, attempt.folder)
         faults.hit("runs.artifacts_stored")
         registration = _registration(run, report, artifacts)
+        attempt.keep(draft=report)
         version = attempt.insist(
             lambda: self._models.register(attempt.call, run.model, registration)
         )
         faults.hit("runs.version_registered")
-        results = {"report": report, "model_version": version}
-        attempt.succeed(results, {"model": run.model, "model_version": version})
+        attempt.succeed(*_results(run, report, version))
+
+    def made(self, call: Call, run: TrainingRun) -> Made | None:
+        """What an attempt registered that died before the run had ended; None: nothing.
+
+        With its version the run has succeeded: it can be neither cancelled nor lost any more.
+        """
+        if run.draft is None:
+            return None
+        version = self._models.version_of(call, run.model, run.id)
+        return None if version is None else _results(run, run.draft, version)
 
     def _limits(self, run: TrainingRun, wall_seconds: float) -> Limits:
         return Limits(
@@ -121,6 +133,12 @@ class TrainingWorker:
         with self._database.write() as session:
             last = session.scalar(select(func.max(RunLog.seq)).where(RunLog.run_id == run.id))
             session.add(RunLog(run_id=run.id, seq=(last or 0) + 1, text=clean))
+
+
+def _results(run: TrainingRun, report: Mapping[str, Any], version: int) -> Made:
+    """What a succeeded run keeps, and what the event of its end tells."""
+    kept = {"report": dict(report), "draft": None, "model_version": version}
+    return kept, {"model": run.model, "model_version": version}
 
 
 def _registration(

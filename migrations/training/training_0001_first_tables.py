@@ -36,6 +36,7 @@ def upgrade() -> None:
         sa.Column("tags", sa.JSON(), nullable=False),
         sa.Column("report", sa.JSON(), nullable=True),
         sa.Column("model_version", sa.Integer(), nullable=True),
+        sa.Column("draft", sa.JSON(), nullable=True),
         sa.Column("stored_state", sa.String(length=16), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("cancel_requested", sa.Boolean(), nullable=False),

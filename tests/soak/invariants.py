@@ -116,7 +116,7 @@ def check_numbers(client: httpx.Client, events: list[tuple[str, str, str]], repo
     check = report.check("I4 numbers ever given have no gaps")
     given: dict[str, list[int]] = {}
     for _, type_, subject in events:
-        if type_ in ("modelyard.dataset.version.ready", "modelyard.model.version.created"):
+        if type_ in ("modelyard.dataset.version.ready", "modelyard.version.registered"):
             parent, _, number = subject.partition("/versions/")
             given.setdefault(parent, []).append(int(number))
     for parent, numbers in given.items():

@@ -18,14 +18,14 @@ from tests.server import Server
 from tests.soak.processes import by_role, family, wait_until_gone
 
 WEIGHTS = {
-    "api": 5,
-    "worker": 4,
-    "fit child": 5,
+    "api": 6,
+    "worker": 5,
+    "fit child": 6,
     "forkserver": 2,
     "scorer": 2,
-    "ingest": 1,
-    "server": 2,
-    "supervisor": 2,
+    "ingest": 2,
+    "server": 1,
+    "supervisor": 1,
 }
 GONE_SECONDS = 5.0
 _CALM_SECONDS = (0.8, 2.4)

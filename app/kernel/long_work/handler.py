@@ -154,6 +154,10 @@ class Attempt(Generic[Row]):
                 self._lifecycle.step(self.row, step, message)
                 self._step = step
 
+    def keep(self, **columns: Any) -> None:
+        """Keep something in the work's row for an attempt that may follow; raises Superseded."""
+        self._lifecycle.keep(self.row, **columns)
+
     def succeed(self, results: Mapping[str, Any], data: Mapping[str, Any]) -> None:
         """End the work well; raises Superseded."""
         self.insist(lambda: self._lifecycle.succeed(self.row, results, data))

@@ -7,7 +7,7 @@ cancel is under way the state reads ``cancelling``; a lost worker brings the wor
 ``queued``. Progress stands outside the row version, hence outside the ETag.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -81,6 +81,10 @@ class WorkEvent(KernelBase):
 Row = TypeVar("Row", bound=WorkRow)
 
 
+Made = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""The results of work that went well, as ``Lifecycle.succeed`` takes them."""
+
+
 class Superseded(Exception):
     """The work has ended, or belongs to a later attempt."""
 
@@ -111,10 +115,24 @@ def states_of(database: Database, table: type[WorkRow]) -> dict[str, int]:
         return {row[0]: row[1] for row in session.execute(query)}
 
 
+def _nothing_made(_call: Call, _row: Any) -> None:
+    """For work that achieves nothing before it ends."""
+
+
 class Lifecycle(Generic[Row]):
     """What workers do with the work of one kind."""
 
-    def __init__(self, database: Database, table: type[Row], *, service: str, noun: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        table: type[Row],
+        *,
+        service: str,
+        noun: str,
+        made: Callable[[Call, Row], Made | None] = _nothing_made,
+    ) -> None:
+        """``made`` finds what an attempt made that died before it could say so."""
+        self._made = made
         self._database = database
         self._changes = Changes(database, service)
         self._table = table
@@ -128,14 +146,19 @@ class Lifecycle(Generic[Row]):
     def claim(self, work_id: str, attempt: int) -> Row | None:
         """Begin an attempt: the row, now ``running``; None when nothing is left to be done.
 
-        Work whose cancel was asked for while its worker died ends here.
+        Work whose cancel was asked for while its worker died ends here, and so does what an
+        earlier attempt has made.
         """
         with self._database.read() as session:
             row = session.get(self._table, work_id)
         if row is None:
             return None
+        made = self._made_before(row)
         with self._locked(row) as (change, current):
             if current is None or current.ended or attempt < current.attempt:
+                return None
+            if made is not None:
+                self._succeed(change, current, *made)
                 return None
             if current.cancel_requested:
                 self._end(change, current, CANCELLED, {})
@@ -166,6 +189,17 @@ class Lifecycle(Generic[Row]):
                 )
             )
 
+    def keep(self, row: Row, **columns: Any) -> None:
+        """Keep what no client sees, outside the row version; raises Superseded."""
+        table: Any = self._table
+        mine = (table.id == row.id, table.attempt == row.attempt, table.stored_state == RUNNING)
+        with self._database.write() as session:
+            kept = session.execute(
+                update(table).where(*mine).values(updated_at=table.updated_at, **columns)
+            )
+            if getattr(kept, "rowcount", 0) != 1:
+                raise Superseded(row.id)
+
     def step(self, row: Row, step: str, message: str) -> None:
         """Note a new step among its events; raises Superseded."""
         with self._mine(row) as (change, current):
@@ -188,12 +222,7 @@ class Lifecycle(Generic[Row]):
         A cancel that came too late is forgotten: the result is there.
         """
         with self._mine(row) as (change, current):
-            for name, value in results.items():
-                setattr(current, name, value)
-            current.cancel_requested = False
-            current.progress_fraction = 1.0
-            current.progress_step, current.progress_message = "done", ""
-            self._end(change, current, SUCCEEDED, data)
+            self._succeed(change, current, results, data)
 
     def fail(self, row: Row, code: str, detail: str, *, retryable: bool) -> None:
         """End with a reason; raises Superseded."""
@@ -218,13 +247,30 @@ class Lifecycle(Generic[Row]):
             row = session.get(self._table, work_id)
         if row is None or row.ended:
             return
+        made = self._made_before(row)
         with self._locked(row) as (change, current):
             if current is None or current.ended:
                 return
-            if current.cancel_requested:
+            if made is not None:
+                self._succeed(change, current, *made)
+            elif current.cancel_requested:
                 self._end(change, current, CANCELLED, {})
             else:
                 self._fail(change, current, code, detail, retryable=True)
+
+    def _made_before(self, row: Row) -> Made | None:
+        # Outside of any transaction: it may ask others.
+        return self._made(self.call_for(row), row) if row.attempt and not row.ended else None
+
+    def _succeed(
+        self, change: Change, row: Row, results: Mapping[str, Any], data: Mapping[str, Any]
+    ) -> None:
+        for name, value in results.items():
+            setattr(row, name, value)
+        row.cancel_requested = False
+        row.progress_fraction = 1.0
+        row.progress_step, row.progress_message = "done", ""
+        self._end(change, row, SUCCEEDED, data)
 
     def _fail(self, change: Change, row: Row, code: str, detail: str, *, retryable: bool) -> None:
         row.error = {"code": code, "detail": detail[:4000], "retryable": retryable}
