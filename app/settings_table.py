@@ -256,7 +256,7 @@ SETTINGS: tuple[Setting, ...] = (
         "predict_slots",
         "MODELYARD_PREDICT_SLOTS",
         "0",
-        "Predictions at work at once; 0: twice the cores.",
+        "Predictions at work at once; 0: as many as cores, 2 at least.",
         _count(0, 1024),
     ),
     Setting(

@@ -247,7 +247,7 @@ class Wiring:
     def admission(self) -> Admission:
         """Places for predictions."""
         settings = self.settings
-        slots = settings.predict_slots or 2 * _cores()
+        slots = settings.predict_slots or max(2, _cores())
         return Admission(slots, settings.predict_waiters, settings.predict_wait, self.registry)
 
     @cached_property

@@ -3,6 +3,14 @@
 Whoever comes when the line is full is refused at once, told after how long the line before it will
 be done, reckoned from how long the work has taken of late. Work that waits for a second is worth
 less than a refusal in a millisecond: its client may have left, and it makes all others late.
+
+The line is for bursts. Where all places have been taken for longer than anybody may wait, a long
+line answers no more requests, only each later: then no more may wait than are at work.
+
+Between the first look and the place lies the reading of the request. Those who are being read are
+counted with the line, or each place that is given back would let in all who come meanwhile, to
+refuse them when they have cost most of what they cost. A request that takes long to be read isn't
+counted any more: clients that stall must not close the door to others.
 """
 
 import math
@@ -19,6 +27,7 @@ from app.kernel.errors import DeadlineExceeded, Unavailable
 TICKET: Final = "modelyard.ticket"
 _WEIGHT: Final = 0.1
 _LONGEST_PAUSE: Final = 30.0
+_READING_SECONDS: Final = 0.05
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
 
@@ -40,7 +49,9 @@ class Admission:
         self.monotonic = monotonic
         self._lock = threading.Lock()
         self._line: deque[threading.Event] = deque()
+        self._read: dict[object, float] = {}
         self._mean = 0.0
+        self._freed = self._taken = monotonic()
         self._count(registry)
 
     def _count(self, registry: CollectorRegistry) -> None:
@@ -72,10 +83,27 @@ class Admission:
         """How many wait in line."""
         return len(self._line)
 
-    @property
-    def full(self) -> bool:
-        """Whether whoever came now would be refused."""
-        return not self._free and len(self._line) >= self._waiters
+    def expect(self, request: object) -> bool:
+        """Whether there is room for a request that is about to be read; if so, it is counted."""
+        with self._lock:
+            now = self.monotonic()
+            while self._read and now - next(iter(self._read.values())) > _READING_SECONDS:
+                del self._read[next(iter(self._read))]
+            if len(self._read) + len(self._line) >= self._free + self._room(now):
+                return False
+            self._read[request] = now
+        return True
+
+    def forget(self, request: object) -> None:
+        """A request that was expected has been read, or comes no more."""
+        with self._lock:
+            self._read.pop(request, None)
+
+    def _room(self, now: float) -> int:
+        """How many may wait: no more than are at work, where it has long been full."""
+        if self._free or now - self._taken <= self._longest_wait:
+            return self._waiters
+        return min(self._waiters, self._slots)
 
     def enter(self, patience: float = math.inf) -> None:
         """Take a place, after a wait in line where there is none.
@@ -85,8 +113,7 @@ class Admission:
         """
         with self._lock:
             if self._free:
-                self._free -= 1
-                self._admitted.inc()
+                self._take()
                 return
             if len(self._line) >= self._waiters:
                 raise self.refusal()
@@ -103,6 +130,15 @@ class Admission:
             raise DeadlineExceeded("The deadline passed while waiting for a place")
         raise self.refusal()
 
+    def _take(self) -> None:
+        """Take a free place; the last one, after a pause, begins a time in which it is full."""
+        self._free -= 1
+        self._admitted.inc()
+        now = self.monotonic()
+        # Free for a shorter time than one prediction takes, it was as good as full.
+        if not self._free and now - self._freed > self._mean:
+            self._taken = now
+
     def leave(self, seconds: float) -> None:
         """Give a place back that was held for so long: to the first in line, if there is one."""
         self._seconds.observe(seconds)
@@ -110,8 +146,10 @@ class Admission:
             self._mean += (seconds - self._mean) * (_WEIGHT if self._mean else 1)
             if self._line:
                 self._line.popleft().set()
-            else:
-                self._free += 1
+                return
+            if not self._free:
+                self._freed = self.monotonic()
+            self._free += 1
 
     def refusal(self) -> Unavailable:
         """Why nobody is let in, and when the line as it stands will be done; counts as shed."""
@@ -129,14 +167,20 @@ class Ticket:
         self._admission = admission
         self._since: float | None = None
 
+    def announce(self) -> bool:
+        """Whether there is room for it; see ``Admission.expect``."""
+        return self._admission.expect(self)
+
     def enter(self, patience: float = math.inf) -> None:
         """Take the place; see ``Admission.enter``."""
+        self._admission.forget(self)
         if self._since is None:
             self._admission.enter(patience)
             self._since = self._admission.monotonic()
 
     def leave(self) -> None:
         """Give the place back, if there is one to give."""
+        self._admission.forget(self)
         if self._since is not None:
             since, self._since = self._since, None
             self._admission.leave(self._admission.monotonic() - since)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from app.kernel.errors import Invalid
 
+_GROUPED = Path("/proc/self/autogroup")
+
 
 def echo(arguments, report):
     return arguments
@@ -23,6 +25,7 @@ def circumstances(arguments, report):
         "stdin": sys.stdin.read(),
         "descriptors": len(list(Path("/proc/self/fd").iterdir())),
         "nice": os.nice(0),
+        "autogroup": _GROUPED.read_text() if _GROUPED.exists() else None,
         "session_of_its_own": os.getsid(0) == os.getpid(),
     }
 

@@ -151,3 +151,56 @@ def test_many_threads_at_once_never_hold_more_places_than_there_are():
         thread.join(60)
     assert max(most) <= 3
     assert (places.free, places.waiting) == (3, 0)
+
+
+class MovedClock:
+    """A time that stands until it is moved."""
+
+    def __init__(self):
+        self.time = 1000.0
+
+    def __call__(self):
+        return self.time
+
+
+def test_those_who_are_being_read_count_with_the_line():
+    """All who came while one was read were let in, and refused when they had been read, too."""
+    places = admission(1, 2)
+    expected = [object() for _ in range(3)]
+    assert [places.expect(request) for request in expected] == [True] * 3
+    assert not places.expect(object())
+    places.forget(expected[0])
+    assert places.expect(object())
+
+
+def test_a_request_that_takes_long_to_be_read_closes_the_door_to_nobody():
+    clock = MovedClock()
+    places = admission(1, 0, monotonic=clock)
+    assert places.expect("stalled")
+    assert not places.expect("next")
+    clock.time += 0.06
+    assert places.expect("next")
+
+
+def test_where_it_has_long_been_full_no_more_wait_than_are_at_work():
+    clock = MovedClock()
+    places = admission(2, 10, 0.25, monotonic=clock)
+    places.enter()
+    places.enter()
+    assert [places.expect(number) for number in range(11)] == [True] * 10 + [False]
+    clock.time += 0.3
+    assert [places.expect(number) for number in range(3)] == [True] * 2 + [False]
+
+
+@pytest.mark.parametrize(("free_for", "room"), [(0.05, 2), (0.2, 10)])
+def test_a_burst_after_a_pause_finds_the_whole_line_again(free_for, room):
+    """The pause is one in which a prediction could have been made: here it takes 0.1 seconds."""
+    clock = MovedClock()
+    places = admission(2, 10, 0.25, monotonic=clock)
+    places.enter()
+    places.enter()
+    clock.time += 0.3
+    places.leave(0.1)
+    clock.time += free_for
+    places.enter()
+    assert sum(places.expect(number) for number in range(11)) == room

@@ -56,12 +56,15 @@ def read_body(request: Request, limit: int) -> bytes:
 def _pieces(request: Request, limit: int) -> Iterator[bytes]:
     # Werkzeug ends a chunked body at its own limit as if that were all of it: ours comes first.
     request.max_content_length = limit + _PIECE
-    left = limit
+    left, promised = limit, request.content_length
     while piece := request.stream.read(min(_PIECE, left + 1)):
         left -= len(piece)
         if left < 0:
             raise _too_long(limit)
         yield piece
+        # To ask for more would be to wait for the server's word that there is none.
+        if promised is not None and limit - left >= promised:
+            return
 
 
 def _too_long(limit: int) -> TooLarge:

@@ -26,9 +26,9 @@ class Door:
         """Answer a request."""
         if environ["REQUEST_METHOD"] != "POST" or not self._paths.fullmatch(environ["PATH_INFO"]):
             return self._app(environ, start_response)
-        if self._admission.full:
-            return self._refuse(environ, start_response)
         ticket = environ[TICKET] = Ticket(self._admission)
+        if not ticket.announce():
+            return self._refuse(environ, start_response)
         try:
             return self._app(environ, start_response)
         finally:

@@ -4,6 +4,7 @@ Before: the request id, the key, its quota, the scope, the names of the query pa
 headers that every answer carries, one log line, the metrics.
 """
 
+import random
 import re
 import time
 import uuid
@@ -35,6 +36,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _TAG = re.compile(r'\s*(?:W/)?("[^"]*"|\*)\s*(?:,|$)')
 _MOST_FAULTS = 20
+_numbers = random.Random()  # noqa: S311 (ids of requests)
 _TIMEOUT = re.compile(r"[0-9]{1,4}(\.[0-9]{1,20})?")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # For answers that are data. A browser that is led to one runs nothing, and shows it in no frame.
@@ -248,7 +250,10 @@ def safe_headers(request_id: str) -> dict[str, str]:
 
 def sound_request_id(sent: str | None) -> str:
     """The id that a request sent, where it is one; else a new one."""
-    return sent if sent and _REQUEST_ID.fullmatch(sent) else str(uuid.uuid4())
+    if sent and _REQUEST_ID.fullmatch(sent):
+        return sent
+    # Not a secret: uuid4 would ask the kernel, and let another thread go first meanwhile.
+    return str(uuid.UUID(int=_numbers.getrandbits(128), version=4))
 
 
 def deadline_of(sent: list[str]) -> float | None:

@@ -139,7 +139,7 @@ def _apply_limits(limits: Mapping[str, Any], work: Path) -> None:
     os.chdir(work)
     os.umask(0o077)
     os.environ["TMPDIR"] = tempfile.tempdir = str(work)
-    os.nice(limits["nice"])
+    _give_way(limits["nice"])
     # The kernel should take this process before the worker when memory runs out.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
@@ -153,6 +153,17 @@ def _apply_limits(limits: Mapping[str, Any], work: Path) -> None:
     _limit_memory(limits["memory_bytes"], limits["threads"])
     # Should the worker be stopped, the kernel keeps the time in its place.
     signal.setitimer(signal.ITIMER_REAL, limits["wall_seconds"] + limits["grace_seconds"])
+
+
+def _give_way(nice: int) -> None:
+    """Let everybody else go first.
+
+    Where Linux groups processes by their sessions (autogroup), niceness counts within the session
+    only, and this child has one of its own: then the session itself has to be nice.
+    """
+    os.nice(nice)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(nice))
 
 
 def _lower(kind: int, value: int, *, spare: int = 0) -> None:
