@@ -32,6 +32,7 @@ _MOST_ALONE = 4
 _CALM_SECONDS = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _STOP_SECONDS = 10.0
+_OOM_SCORE = "500"
 log = structlog.get_logger("keeper")
 
 
@@ -149,6 +150,9 @@ class Keeper:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             die_with(keeper)
+            # When memory runs out the kernel should take this process, not those who ask it.
+            with contextlib.suppress(OSError):
+                Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
             for end in (self._wakened, self._waker, self._alone.fileno()):
                 os.close(end)
             for others in self._single.values():
