@@ -7,10 +7,11 @@ missing although two copies name it is missing from the installation; the backup
 the databases, the secret and the manifest. The file gets its name when it is whole.
 """
 
+import fcntl
 import os
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +19,7 @@ from typing import Any, BinaryIO
 from app.config import Settings
 from app.datasets.leftovers import stored_in as stored_in_datasets
 from app.factory import own_version
+from app.kernel import faults
 from app.kernel.artifacts.store import ArtifactStore
 from app.kernel.artifacts.stored import ArtifactCorrupt, Stored
 from app.kernel.backup_file import BackupError, BackupWriter, artifact_member
@@ -34,6 +36,7 @@ STORED_IN: Mapping[str, Callable[[Database], Iterator[Stored]]] = {
     "models": stored_in_models,
     "predictions": stored_in_predictions,
 }
+_WORK = ".modelyard-backup"
 _POSTGRES = (
     "The database of {services} is a Postgres, which is not copied here. Stop the server, then run"
     " pg_dump --format=custom --file=modelyard.dump DATABASE, and after it"
@@ -58,14 +61,15 @@ class Made:
 def back_up(settings: Settings, file: Path, *, without_postgres: bool = False) -> Made:
     """Write a backup; a file that has the name already is replaced when the new one is whole.
 
-    Raises BackupError, SettingsError, ServiceError and OSError; then nothing is left of it.
+    Raises BackupError, SettingsError, ServiceError and OSError; then nothing is left of it. What a
+    killed one leaves, the next one to the same folder clears away.
     """
     with closing(Wiring(settings)) as wiring:
         local, remote = _databases(wiring)
         if remote and not without_postgres:
             raise BackupError(_POSTGRES.format(services=", ".join(remote)))
         _refuse_empty(wiring)
-        with _work(file) as folder, _whole(file) as opened:
+        with _work(file) as folder, _whole(file, folder) as opened:
             writer = BackupWriter(opened, {"version": own_version(), "made_at": _now()})
             return _Backup(wiring, local, remote, writer, folder).write()
 
@@ -135,6 +139,7 @@ class _Backup:
         for copy in self._copies.values():
             copy.unlink()
         self._copies = copy_databases(list(self._local), self._folder)
+        faults.hit("backup.copied")
         named: dict[str, Stored] = {}
         for service, stored_in in STORED_IN.items():
             with self._looked_at(service) as database:
@@ -163,6 +168,7 @@ class _Backup:
                 continue
             try:
                 self._made.artifacts[stored.key] = self._add_artifact(stored)
+                faults.hit("backup.artifact")
             except ArtifactCorrupt as error:
                 missing[stored.key] = error.detail
         return missing
@@ -224,25 +230,59 @@ class _Backup:
 
 @contextmanager
 def _work(file: Path) -> Iterator[Path]:
-    """A folder beside the file, for the copies."""
-    with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as folder:
-        yield Path(folder)
+    """A folder beside the file, for the copies and the draft.
+
+    What backups that were killed have left there, whatever their files were called, is cleared
+    away: nobody holds its lock any more.
+    """
+    for left in file.parent.glob(f".*{_WORK}"):
+        with _locked(left) as held:
+            if held:
+                shutil.rmtree(left, ignore_errors=True)
+    folder = file.with_name(f".{file.name}{_WORK}")
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    with _locked(folder) as held:
+        if not held:
+            raise BackupError(f"Another backup to {file} is being made")
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
-def _whole(file: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the name when the block returns, and that only its owner can read."""
-    draft = file.with_name(f".{file.name}.{os.getpid()}.part")
-    handle = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold a work folder's lock while the block runs; False where it is somebody else's."""
+    handle = None
     try:
-        with os.fdopen(handle, "w+b") as opened:
-            yield opened
-            opened.flush()
-            os.fsync(opened.fileno())
-        draft.replace(file)
-        sync_folder(file.parent)
+        if folder.lstat().st_uid == os.geteuid():
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+            handle = os.open(folder / "lock", flags, 0o600)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = handle is not None
+    except OSError:
+        held = False
+    try:
+        yield held
     finally:
-        draft.unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)
+
+
+@contextmanager
+def _whole(file: Path, folder: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the name when the block returns, and that only its owner can read."""
+    draft = folder / "draft"
+    handle = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(handle, "w+b") as opened:
+        yield opened
+        opened.flush()
+        os.fsync(opened.fileno())
+    faults.hit("backup.drafted")
+    draft.replace(file)
+    faults.hit("backup.named")
+    sync_folder(file.parent)
 
 
 def _now() -> str:

