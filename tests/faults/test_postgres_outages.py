@@ -19,7 +19,8 @@ from tests.faults.postgres import Line, Postgres
 from tests.faults.rounds import rounds
 from tests.server import Server, wait_for
 
-pytestmark = pytest.mark.slow
+# The first test pays for the server.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(rounds(300, 900))]
 BACK_SECONDS = 10
 ROWS = "\n".join(f"{i % 7},{i % 5},{'ab'[i % 7 > 3]}" for i in range(300))
 ROW = {"inputs": [{"x": 1, "y": 2}]}

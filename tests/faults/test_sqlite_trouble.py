@@ -21,7 +21,8 @@ from tests.faults.clients import (
 from tests.faults.rounds import rounds
 from tests.server import Server
 
-pytestmark = pytest.mark.slow
+# The first test pays for the server.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(rounds(300, 900))]
 WAIT = rounds(4, 20)
 SMALL = {"MODELYARD_WORKERS": "0", "MODELYARD_SERVICES": "access,datasets"}
 
