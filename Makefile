@@ -1,11 +1,12 @@
 # Every habit of the project in one place: `make` or `make help` lists them.
 # Written for GNU make 3.81 (macOS) and newer. VENV, PYTHON, JOBS, QUICK, UPGRADE and the soak's
-# MINUTES, SEED and DATABASE may be given.
+# MINUTES, KILLS (at least so many), SEED and DATABASE may be given.
 
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 JOBS ?= 2
 MINUTES ?= 4
+KILLS ?= 0
 SEED ?= 1
 DATABASE ?= sqlite
 
@@ -51,8 +52,8 @@ acceptance: dev ## Run the slow tests too (QUICK=1 leaves out the longest)
 faults: dev ## Try every fault of the matrix many times: kills, full disks, outages, stopped clocks
 	FAULTS=full $(RUN) -m pytest -n $(JOBS) --dist worksteal -m fault --timeout 900
 
-soak: dev ## Mixed load and random kills, then what must hold (MINUTES=4 SEED=1 DATABASE=sqlite|postgres)
-	$(RUN) -m tests.soak --minutes $(MINUTES) --seed $(SEED) --database $(DATABASE)
+soak: dev ## Mixed load and random kills, then what must hold (MINUTES KILLS SEED DATABASE=sqlite|postgres)
+	$(RUN) -m tests.soak --minutes $(MINUTES) --kills $(KILLS) --seed $(SEED) --database $(DATABASE)
 
 openapi: dev ## Regenerate openapi.yaml, then the reference that follows from it
 	$(RUN) -m app openapi > openapi.yaml.new

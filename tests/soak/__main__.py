@@ -14,11 +14,12 @@ def main() -> int:
     """Soak as the command line says."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=Plan.minutes)
+    parser.add_argument("--kills", type=int, default=Plan.kills)
     parser.add_argument("--seed", type=int, default=Plan.seed)
     parser.add_argument("--database", choices=DATABASES, default=Plan.database)
     parser.add_argument("--clients", type=int, default=Plan.clients)
     asked = parser.parse_args()
-    report = soak(Plan(asked.database, asked.seed, asked.minutes, asked.clients))
+    report = soak(Plan(**vars(asked)))
     sys.stdout.write(report.text() + "\n")
     return 0 if report.holds else 1
 

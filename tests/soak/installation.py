@@ -1,10 +1,11 @@
 """The server under test: a home of its own, a database of either kind, its processes marked."""
 
 import os
+import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -33,23 +34,30 @@ class PatientServer(Server):
 
 
 @contextmanager
-def installation(database: str) -> Iterator[tuple[Server, dict[str, str]]]:
-    """A server that hasn't been started, and its environment; gone with all it wrote at the end."""
-    with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as folder:
-        home = Path(folder) / "home"
-        temporary = Path(folder) / "tmp"
-        temporary.mkdir()
-        environment = {
-            VARIABLE: folder,
-            "TMPDIR": str(temporary),
-            "MODELYARD_WORKERS": "2",
-        }
-        if database == "sqlite":
-            yield PatientServer(home, environment), environment
-            return
-        with postgres() as url:
-            environment["MODELYARD_DATABASE_URL"] = url
-            yield PatientServer(home, environment), environment
+def installation(
+    database: str, keep: Callable[[], bool]
+) -> Iterator[tuple[Server, dict[str, str]]]:
+    """A server that hasn't been started, and its environment.
+
+    All that it wrote goes at the end, unless ``keep`` says that somebody will want to see it.
+    """
+    # Not a deep one: the path of a Unix socket has 104 bytes at most.
+    folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    environment = {
+        VARIABLE: str(folder),
+        "TMPDIR": str(temporary),
+        "MODELYARD_WORKERS": "2",
+    }
+    try:
+        with ExitStack() as held:
+            if database == "postgres":
+                environment["MODELYARD_DATABASE_URL"] = held.enter_context(postgres())
+            yield PatientServer(folder / "home", environment), environment
+    finally:
+        if not keep():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

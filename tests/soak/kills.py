@@ -66,6 +66,11 @@ class Killer(threading.Thread):
         except BaseException as error:  # noqa: BLE001 - a door: the soak tells of it
             self.error = error
 
+    @property
+    def count(self) -> int:
+        """How many have been killed so far."""
+        return sum(list(self.killed.roles.values()))
+
     def stop(self) -> None:
         """Kill no more."""
         self._stopping.set()

@@ -34,6 +34,8 @@ class Plan:
     database: str = "sqlite"
     seed: int = 1
     minutes: float = 4.0
+    kills: int = 0
+    """How many at least: the load goes on until then."""
     clients: int = 5
     patience: float = 90.0
     """How long to ask again for what was not answered: an interrupted key is held for a minute."""
@@ -44,7 +46,7 @@ class Plan:
 def soak(plan: Plan) -> Report:
     """Carry out a plan."""
     report = Report(f"soak: {plan.database}, seed {plan.seed}, {plan.minutes:g} minutes")
-    with installation(plan.database) as (server, environment):
+    with installation(plan.database, lambda: not report.holds) as (server, environment):
         with server, ExitStack() as held:
             watch = Watch()
             ledger = Ledger()
@@ -56,7 +58,7 @@ def soak(plan: Plan) -> Report:
             follower = Follower(held.enter_context(server.client()))
             _upload_base(server)
             killer = Killer(server, environment[VARIABLE], f"{plan.seed}:kills")
-            _put_under_load(server, [*clients, follower], killer, plan.minutes * 60)
+            _put_under_load(server, [*clients, follower], killer, plan)
             watch.lap("load")
             _come_to_rest(server, clients, plan.patience, report)
             watch.lap("rest")
@@ -67,6 +69,8 @@ def soak(plan: Plan) -> Report:
         check_leftovers(server.home, environment, report)
         watch.lap("leftovers")
     report.notes.append(f"took: {watch.laps}")
+    if not report.holds:
+        report.notes.append(f"kept for a look: {server.home.parent}")
     return report
 
 
@@ -95,13 +99,13 @@ def _upload_base(server: Server) -> None:
 
 
 def _put_under_load(
-    server: Server, load: list[Client | Follower], killer: Killer, seconds: float
+    server: Server, load: list[Client | Follower], killer: Killer, plan: Plan
 ) -> None:
     for one in load:
         one.start()
     killer.start()
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and killer.is_alive():
+    until = time.monotonic() + plan.minutes * 60
+    while killer.is_alive() and (time.monotonic() < until or killer.count < plan.kills):
         time.sleep(0.2)
     killer.stop()
     killer.join()
