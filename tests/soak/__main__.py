@@ -18,6 +18,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=Plan.seed)
     parser.add_argument("--database", choices=DATABASES, default=Plan.database)
     parser.add_argument("--clients", type=int, default=Plan.clients)
+    parser.add_argument("--workers", type=int, default=Plan.workers)
     asked = parser.parse_args()
     report = soak(Plan(**vars(asked)))
     sys.stdout.write(report.text() + "\n")

@@ -35,7 +35,7 @@ class PatientServer(Server):
 
 @contextmanager
 def installation(
-    database: str, keep: Callable[[], bool]
+    database: str, workers: int, keep: Callable[[], bool]
 ) -> Iterator[tuple[Server, dict[str, str]]]:
     """A server that hasn't been started, and its environment.
 
@@ -48,7 +48,7 @@ def installation(
     environment = {
         VARIABLE: str(folder),
         "TMPDIR": str(temporary),
-        "MODELYARD_WORKERS": "2",
+        "MODELYARD_WORKERS": str(workers),
     }
     try:
         with ExitStack() as held:

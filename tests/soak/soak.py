@@ -37,6 +37,7 @@ class Plan:
     kills: int = 0
     """How many at least: the load goes on until then."""
     clients: int = 5
+    workers: int = 2
     patience: float = 90.0
     """How long to ask again for what was not answered: an interrupted key is held for a minute."""
     restart_seconds: float = 10.0
@@ -46,7 +47,8 @@ class Plan:
 def soak(plan: Plan) -> Report:
     """Carry out a plan."""
     report = Report(f"soak: {plan.database}, seed {plan.seed}, {plan.minutes:g} minutes")
-    with installation(plan.database, lambda: not report.holds) as (server, environment):
+    made = installation(plan.database, plan.workers, keep=lambda: not report.holds)
+    with made as (server, environment):
         with server, ExitStack() as held:
             watch = Watch()
             ledger = Ledger()
