@@ -17,7 +17,9 @@ from app.kernel.long_work.reconciling import end_orphans
 from app.kernel.sql import Database
 from app.kernel.work_folders import sweep_work
 from app.predictions.batches import KIND as BATCHES
+from app.training.peers import ModelsPeer
 from app.training.service import KIND as RUNS
+from app.training.workers import registered
 from app.wiring import Wiring
 
 Chores = Mapping[str, Callable[[], object]]
@@ -50,7 +52,9 @@ def chores(wiring: Wiring, clock: Clock = SYSTEM_CLOCK) -> Chores:
         database = wiring.database("predictions")
         found["batches-jobs"] = partial(end_orphans, database, BATCHES)
     if "training" in wiring.settings.services:
-        found["runs-jobs"] = partial(end_orphans, wiring.database("training"), RUNS)
+        database = wiring.database("training")
+        models = ModelsPeer(wiring.peer("training", "models"))
+        found["runs-jobs"] = partial(end_orphans, database, RUNS, partial(registered, models))
     found["store"] = partial(wiring.store.sweep_temporary, _TEMPORARY_SECONDS)
     return found | dict(sweeps(wiring))
 

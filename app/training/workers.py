@@ -9,6 +9,7 @@ succeeded, whoever is left to say so.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,13 @@ class TrainingWorker:
     def handler(self, sandbox: Sandbox) -> WorkHandler[TrainingRun]:
         """The handler of the jobs."""
         return WorkHandler(
-            Lifecycle(self._database, TrainingRun, service="training", noun="run", made=self.made),
+            Lifecycle(
+                self._database,
+                TrainingRun,
+                service="training",
+                noun="run",
+                made=partial(registered, self._models),
+            ),
             sandbox,
             self._host.work,
             self.perform,
@@ -80,22 +87,12 @@ class TrainingWorker:
         artifacts = self._promote(run, attempt.folder)
         faults.hit("runs.artifacts_stored")
         registration = _registration(run, report, artifacts)
-        attempt.keep(draft=report)
+        attempt.insist(lambda: attempt.keep(draft=report))
         version = attempt.insist(
             lambda: self._models.register(attempt.call, run.model, registration)
         )
         faults.hit("runs.version_registered")
         attempt.succeed(*_results(run, report, version))
-
-    def made(self, call: Call, run: TrainingRun) -> Made | None:
-        """What an attempt registered that died before the run had ended; None: nothing.
-
-        With its version the run has succeeded: it can be neither cancelled nor lost any more.
-        """
-        if run.draft is None:
-            return None
-        version = self._models.version_of(call, run.model, run.id)
-        return None if version is None else _results(run, run.draft, version)
 
     def _limits(self, run: TrainingRun, wall_seconds: float) -> Limits:
         return Limits(
@@ -133,6 +130,17 @@ class TrainingWorker:
         with self._database.write() as session:
             last = session.scalar(select(func.max(RunLog.seq)).where(RunLog.run_id == run.id))
             session.add(RunLog(run_id=run.id, seq=(last or 0) + 1, text=clean))
+
+
+def registered(models: Models, call: Call, run: TrainingRun) -> Made | None:
+    """What an attempt registered that died before the run had ended; None: nothing.
+
+    With its version the run has succeeded: it can be neither cancelled nor lost any more.
+    """
+    if run.draft is None:
+        return None
+    version = models.version_of(call, run.model, run.id)
+    return None if version is None else _results(run, run.draft, version)
 
 
 def _results(run: TrainingRun, report: Mapping[str, Any], version: int) -> Made:

@@ -115,7 +115,7 @@ def states_of(database: Database, table: type[WorkRow]) -> dict[str, int]:
         return {row[0]: row[1] for row in session.execute(query)}
 
 
-def _nothing_made(_call: Call, _row: Any) -> None:
+def nothing_made(_call: Call, _row: Any) -> None:
     """For work that achieves nothing before it ends."""
 
 
@@ -129,7 +129,7 @@ class Lifecycle(Generic[Row]):
         *,
         service: str,
         noun: str,
-        made: Callable[[Call, Row], Made | None] = _nothing_made,
+        made: Callable[[Call, Row], Made | None] = nothing_made,
     ) -> None:
         """``made`` finds what an attempt made that died before it could say so."""
         self._made = made
