@@ -1,8 +1,6 @@
 """The composition root: one place builds everything of a process and hands it over."""
 
-import contextlib
 import os
-import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,7 +25,6 @@ from app.kernel.artifacts.store import ArtifactStore, open_store
 from app.kernel.audit import Denials
 from app.kernel.auth import Authenticator
 from app.kernel.disk_reserve import DiskReserve
-from app.kernel.durable import make_folder, sync_folder, write_new
 from app.kernel.errors import Unavailable
 from app.kernel.gauges import QueueGauges, States
 from app.kernel.http.receiving import Intake
@@ -56,38 +53,13 @@ from app.predictions.peers import ModelsPeer as PredictionsModelsPeer
 from app.predictions.scorer_client import ScorerClient
 from app.predictions.service import Predictions
 from app.predictions.tables import BatchPrediction
+from app.secret import key_ring
 from app.settings_table import SettingsError
 from app.training.peers import DatasetsPeer as TrainingDatasetsPeer
 from app.training.service import RunBounds, TrainingRuns
 from app.training.tables import TrainingRun
 
 _NO_APP = "no app has been made in this process"
-
-
-def key_ring(settings: Settings) -> KeyRing:
-    """The installation's secrets; makes one in ``instance/`` at the very first start."""
-    if settings.secret:
-        try:
-            return KeyRing.from_text(settings.secret)
-        except ValueError as error:
-            raise SettingsError(f"MODELYARD_SECRET: {error}") from error
-    path = settings.instance / "secret"
-    make_folder(settings.instance)
-    # Linked into place whole: of two first starts at once one secret wins, and nobody reads half.
-    draft = settings.instance / f"secret.{os.getpid()}.{secrets.token_hex(4)}"
-    if not path.exists():
-        try:
-            write_new(draft, secrets.token_urlsafe(48).encode())
-            with contextlib.suppress(FileExistsError):
-                os.link(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
-        # All artifacts are signed with it: it must not be lost before they are.
-        sync_folder(settings.instance)
-    try:
-        return KeyRing.from_text(path.read_text())
-    except ValueError as error:
-        raise SettingsError(f"{path} is damaged: put it back from a backup ({error})") from error
 
 
 def _cores() -> int:

@@ -9,8 +9,8 @@ from app.config import Settings
 from app.kernel.artifacts.folder import FolderStore
 from app.kernel.sql import Database
 from app.restore import restore
+from app.secret import key_ring
 from app.settings_table import SettingsError
-from app.wiring import key_ring
 from tests.faults.power import watched
 from tests.predictions.predicting import Modelyard
 
