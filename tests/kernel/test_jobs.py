@@ -529,7 +529,7 @@ class TestWorker:
 
         monkeypatch.setattr(threading.Thread, "start", start_or_fail)
         add(queue)
-        with working(queue, {"k": lambda job: None}, lease=0.3):
+        with working(queue, {"k": lambda job: None}, lease=1.0):
             eventually(lambda: state(queue) == "done")
         assert (failures, rows(queue)[0].attempt) == ([], 2)
 
@@ -796,11 +796,11 @@ class TestProcesses:
         first = start_worker()
         add(queue, "0.5", kind="slow")
         assert first.next_line() == "started 0.5 1"
+        first.send(signal.SIGKILL)
+        killed = time.monotonic()
         start_worker()
         add(queue, "0", kind="slow")
         eventually(lambda: state(queue, "0") == "done")
-        first.send(signal.SIGKILL)
-        killed = time.monotonic()
         eventually(lambda: state(queue, "0.5") == "done")
         # a lease of 1 s, a poll of 0.2 s, 0.5 s of work
         assert time.monotonic() - killed < 6
