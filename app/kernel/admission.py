@@ -4,8 +4,9 @@ Whoever comes when the line is full is refused at once, told after how long the 
 be done, reckoned from how long the work has taken of late. Work that waits for a second is worth
 less than a refusal in a millisecond: its client may have left, and it makes all others late.
 
-The line is for bursts. Where all places have been taken for longer than anybody may wait, a long
-line answers no more requests, only each later: then no more may wait than are at work.
+The line is for bursts. Where there has been something to do all the time for longer than anybody
+may wait, a long line answers no more requests, only each later: then no more may wait than are at
+work.
 
 Between the first look and the place lies the reading of the request. Those who are being read are
 counted with the line, or each place that is given back would let in all who come meanwhile, to
@@ -27,7 +28,7 @@ from app.kernel.errors import DeadlineExceeded, Unavailable
 TICKET: Final = "modelyard.ticket"
 _WEIGHT: Final = 0.1
 _LONGEST_PAUSE: Final = 30.0
-_READING_SECONDS: Final = 0.05
+_READING_SECONDS: Final = 0.2
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
 
@@ -51,7 +52,7 @@ class Admission:
         self._line: deque[threading.Event] = deque()
         self._read: dict[object, float] = {}
         self._mean = 0.0
-        self._freed = self._taken = monotonic()
+        self._calm = monotonic()
         self._count(registry)
 
     def _count(self, registry: CollectorRegistry) -> None:
@@ -100,10 +101,18 @@ class Admission:
             self._read.pop(request, None)
 
     def _room(self, now: float) -> int:
-        """How many may wait: no more than are at work, where it has long been full."""
-        if self._free or now - self._taken <= self._longest_wait:
-            return self._waiters
-        return min(self._waiters, self._slots)
+        """How many may wait: no more than are at work, where there has long been something to do.
+
+        Not where all places have long been taken: what is scarce may be the core on which requests
+        are read, and then places are free now and then in the worst of overloads.
+        """
+        if not self._read and not self._line and self._free == self._slots:
+            self._calm = now
+        return (
+            self._waiters
+            if now - self._calm <= self._longest_wait
+            else min(self._waiters, self._slots)
+        )
 
     def enter(self, patience: float = math.inf) -> None:
         """Take a place, after a wait in line where there is none.
@@ -113,7 +122,8 @@ class Admission:
         """
         with self._lock:
             if self._free:
-                self._take()
+                self._free -= 1
+                self._admitted.inc()
                 return
             if len(self._line) >= self._waiters:
                 raise self.refusal()
@@ -130,15 +140,6 @@ class Admission:
             raise DeadlineExceeded("The deadline passed while waiting for a place")
         raise self.refusal()
 
-    def _take(self) -> None:
-        """Take a free place; the last one, after a pause, begins a time in which it is full."""
-        self._free -= 1
-        self._admitted.inc()
-        now = self.monotonic()
-        # Free for a shorter time than one prediction takes, it was as good as full.
-        if not self._free and now - self._freed > self._mean:
-            self._taken = now
-
     def leave(self, seconds: float) -> None:
         """Give a place back that was held for so long: to the first in line, if there is one."""
         self._seconds.observe(seconds)
@@ -147,8 +148,6 @@ class Admission:
             if self._line:
                 self._line.popleft().set()
                 return
-            if not self._free:
-                self._freed = self.monotonic()
             self._free += 1
 
     def refusal(self) -> Unavailable:
