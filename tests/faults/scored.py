@@ -47,9 +47,15 @@ class Scored(Predicting):
         _, alive = psutil.wait_procs(family, timeout=10)
         assert not alive
 
-    def servers(self):
-        """The process that scores for everybody, and those that score alone; the oldest first."""
-        return sorted(psutil.Process(self.keeper.pid).children(), key=lambda one: one.create_time())
+    def server(self, *, after=None):
+        """The process that scores for everybody, as soon as it alone is there."""
+        until = time.monotonic() + READY_SECONDS
+        while True:
+            found = psutil.Process(self.keeper.pid).children()
+            if len(found) == 1 and found[0] != after:
+                return found[0]
+            assert time.monotonic() < until
+            time.sleep(0.01)
 
     def forge(self, name, next_node):
         """Register a model that crashes or loops."""

@@ -73,13 +73,13 @@ def test_a_refused_model_is_tried_once_in_a_while_and_harms_nobody_then(scored):
     scored.forge("tried", FAR_AWAY)
     for _ in range(STRIKES):
         assert_problem(scored.predict("tried"), 503)
-    shared = scored.servers()[0]
+    shared = scored.server()
     scored.pass_time(OPEN_SECONDS + 1)
     with neighbours(scored):
         assert "ended the process" in scored.predict("tried").json["detail"]
         refused = assert_problem(scored.predict("tried"), 503)
     assert "not tried for a while" in refused["detail"]
-    assert scored.servers()[0].pid == shared.pid
+    assert scored.server() == shared
 
 
 @pytest.mark.slow
@@ -100,10 +100,10 @@ def test_a_model_that_never_answers_is_ended_in_time_and_then_scored_alone(score
 def test_who_kills_the_scorer_from_outside_costs_no_answer(scored):
     with neighbours(scored):
         for _ in range(rounds(quick=3, full=30)):
-            shared = scored.servers()[0]
+            shared = scored.server()
             shared.kill()
             started = time.monotonic()
             assert scored.predict("slow").status_code == 200
             assert time.monotonic() - started < BACK_SECONDS
-            assert scored.servers()[0].pid != shared.pid
+            assert scored.server(after=shared).is_running()
     assert 'model="slow",state=' not in scored.client().get("/metrics").text
