@@ -6,9 +6,11 @@ import signal
 import socket
 import time
 from base64 import b64encode
+from contextlib import suppress
 from datetime import timedelta
 
 import httpx
+import psutil
 import pytest
 
 from app.kernel import faults
@@ -20,11 +22,11 @@ from tests.faults.workers import eventually
 from tests.server import Server
 
 ROWS = b"mass,species\n" + b"".join(b"%d,%s\n" % (i, b"ab"[i % 2 : i % 2 + 1]) for i in range(5000))
+WANTED = b'{"model": "m", "dataset": "rows", "target": "species"}'
 # Each process of the API lives through one run and one upload, and dies at the second.
 RULES = {"before the commit": "work.enqueued=kill@2", "after the commit": "runs.accepted=kill@2"}
 VERSIONS = "/datasets/rows/versions"
 SERVICES = "access,datasets,models,training"
-DIES_LATER = (httpx.TransportError,)
 
 
 class Killed(Server):
@@ -42,12 +44,19 @@ class Killed(Server):
 
     def api(self):
         """The process that answers, a child of granian's main one."""
-        return self.processes("role api")[-1]
+
+        def look():
+            # One that has just died by itself can't be asked what it was.
+            with suppress(psutil.Error):
+                return self.processes("role api")[-1]
+
+        return eventually(look)
 
     def kill_api(self):
         """Kill it; come back when another one answers."""
         process = self.api()
-        process.send_signal(signal.SIGKILL)
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGKILL)
         eventually(lambda: not process.is_running())
         self.wait_until_ready()
 
@@ -56,7 +65,7 @@ class Killed(Server):
         try:
             with self.client() as client:
                 return client.post(path, **request)
-        except DIES_LATER:
+        except httpx.TransportError:
             self.wait_until_ready()
             return None
 
@@ -70,8 +79,8 @@ class Killed(Server):
 
     def run(self, key):
         """Ask for a run under a key."""
-        wanted = {"model": "m", "dataset": "rows", "target": "species"}
-        return self.post("/training-runs", json=wanted, headers={"Idempotency-Key": key})
+        headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
+        return self.post("/training-runs", content=WANTED, headers=headers)
 
     def upload(self, key):
         """Send the next version of the dataset under a key."""
@@ -157,13 +166,12 @@ def test_runs_are_there_once_whenever_the_api_is_killed(server):
 
 
 def _request(server, key):
-    body = b'{"model": "m", "dataset": "rows", "target": "species"}'
     head = (
         "POST /api/v1/training-runs HTTP/1.1\r\nHost: localhost\r\n"
         f"Authorization: Bearer {server.admin_key}\r\nIdempotency-Key: {key}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(WANTED)}\r\n\r\n"
     )
-    return head.encode() + body
+    return head.encode() + WANTED
 
 
 @pytest.mark.fault("F2")
