@@ -106,7 +106,12 @@ def lose(bucket, key, _content):
     bucket.delete(key)
 
 
-@pytest.mark.parametrize("harm", [flip, truncate, lose])
+def exchange(bucket, key, _content):
+    bucket.put(key, bucket.objects()[key_of(bucket, ".joblib")].value)
+
+
+@pytest.mark.fault("F15")
+@pytest.mark.parametrize("harm", [flip, truncate, lose, exchange])
 def test_wrong_bytes_are_refused_and_the_version_says_so(client, bucket, harm):
     key = key_of(bucket, ".myc")
     content = bucket.objects()[key].value
