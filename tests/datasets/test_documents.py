@@ -75,7 +75,7 @@ def test_what_tells_how_to_read_is_documented(operation, name):
 def test_a_deletion_tells_of_its_dry_run_and_of_if_match(operation, name):
     found = operation(name)
     assert parameters(found, "query") == {"dry_run"}
-    assert parameters(found, "header") == {"If-Match"}
+    assert parameters(found, "header") == {"If-Match", "X-Request-Timeout"}
     assert {"200", "204"} <= set(found["responses"])
 
 
@@ -87,7 +87,7 @@ def test_a_download_tells_of_its_forms(operation):
         "application/vnd.apache.parquet",
     }
     assert {"206", "304", "406", "416"} <= set(found["responses"])
-    assert parameters(found, "header") == {"Range", "If-None-Match"}
+    assert parameters(found, "header") == {"Range", "If-None-Match", "X-Request-Timeout"}
 
 
 def test_a_hold_is_for_peers(operation):

@@ -7,6 +7,7 @@ from datetime import datetime
 from itertools import chain
 
 import pytest
+from flask import g
 from sqlalchemy import make_url, select, text, update
 
 from app.access.service import KeyLookup
@@ -115,6 +116,7 @@ def test_a_stream_of_events_goes_on_after_an_outage(sqlite_yard):
         return answer
 
     with sqlite_yard.app.test_request_context(headers={"Accept": "text/event-stream"}):
+        g.call = sqlite_yard.call()
         first = chain([Work(False)], looks)
         stream = events_answer(lambda _: told(news), lambda: told(first), 0).get_data(as_text=True)
     assert [line for line in stream.splitlines() if line.startswith("event: ")] == [

@@ -21,7 +21,9 @@ BACK_SECONDS = 6.0
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory):
-    made = Scored(tmp_path_factory.mktemp("scored"), score_seconds=str(SCORE_SECONDS))
+    made = Scored(
+        tmp_path_factory.mktemp("scored"), score_seconds=str(SCORE_SECONDS), predict_slots=8
+    )
     yield made
     made.close()
 

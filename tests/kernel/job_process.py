@@ -16,6 +16,7 @@ from pathlib import Path
 import structlog
 from sqlalchemy import Column, Integer, MetaData, String, Table, insert
 
+from app.kernel.errors import Unavailable
 from app.kernel.jobs.claims import Fenced
 from app.kernel.jobs.queue import JobQueue
 from app.kernel.jobs.worker import Worker
@@ -29,6 +30,15 @@ effects = Table(
     Column("ref", String(64)),
     Column("attempt", Integer),
 )
+
+
+def despite_silence(act):
+    """To a process that was stopped the database seems to have been silent: it asks again."""
+    while True:
+        try:
+            return act()
+        except Unavailable:
+            time.sleep(0.1)
 
 
 def main(url, lease, slots):
@@ -61,7 +71,7 @@ def main(url, lease, slots):
         """Works for the seconds that its reference says, whatever it is told."""
         print("started", job.ref, job.attempt, flush=True)
         time.sleep(float(job.ref))
-        write_effect(job)
+        despite_silence(lambda: write_effect(job))
 
     def sandboxed(job):
         """Computes for ever in a sandboxed child, in one native call."""

@@ -136,7 +136,12 @@ def test_a_neighbour_that_goes_on_telling_is_left_at_the_deadline(tmp_path):
 def test_a_scorer_that_is_slow_is_left_at_the_deadline(predicting, monkeypatch, no_time):
     scorer = predicting.wiring.predictions._engine._scorer
     asked = []
-    monkeypatch.setattr(scorer._client, "ask", lambda *_, seconds: asked.append(seconds) or [{}])
+
+    def answer_at_once(*_, deadline, **__):
+        asked.append(deadline - time.monotonic())
+        return [{}]
+
+    monkeypatch.setattr(scorer._shared, "try_to_ask", answer_at_once)
     path = "/api/v1/models/slow/predict"
     body = {"inputs": [ROW]}
     assert predicting.client().post(path, json=body, headers=within("2")).status_code == 200

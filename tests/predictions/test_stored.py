@@ -2,6 +2,7 @@
 
 import pytest
 
+from app.kernel.sql import utc_now
 from tests.predictions.predicting import ROW
 from tests.problems import assert_problem
 
@@ -75,7 +76,7 @@ def test_retention_forgets_what_the_model_no_longer_keeps(any_predicting):
     yard.wiring.directory.follow_once(wait=0)
     store(yard, model="slow")
 
-    assert yard.wiring.predictions.sweep() == 3
+    assert yard.wiring.predictions.sweep(utc_now()) == 3
 
     left = [item["id"] for item in client.get(f"{PATH}?model__eq=fast").json["items"]]
     assert left == made[:2:-1]

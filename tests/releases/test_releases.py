@@ -19,6 +19,7 @@ from app.config import Settings
 from app.factory import create_app, own_version
 from app.kernel.auth import new_key
 from app.kernel.local_rpc import Server
+from app.kernel.time_limit import TimeLimit
 from app.predictions.scorer import Estimators, Scoring
 from app.restore import restore
 from app.roles import run_migrations
@@ -48,7 +49,7 @@ class Release:
         self.client.environ_base["HTTP_AUTHORIZATION"] = bearer
         registry = CollectorRegistry()
         self.estimators = Estimators(self.wiring.artifact_reader.open, 10**8, registry)
-        handlers = Scoring(self.estimators, registry).handlers()
+        handlers = Scoring(self.estimators, registry, TimeLimit(60)).handlers()
         self.scorer = Server(self.sockets / "scorer", handlers)
         threading.Thread(target=self.scorer.run, daemon=True).start()
 

@@ -33,6 +33,12 @@ Done = TypeVar("Done")
 log = structlog.get_logger("work")
 
 
+class ProcessLost(Unavailable):
+    """Something killed a child, neither we nor a lack of memory: the attempt is lost."""
+
+    code = "lost-worker"
+
+
 class WorkFailed(Exception):
     """The work has ended badly for a reason of its own: ``code`` and ``detail`` are told."""
 
@@ -123,7 +129,7 @@ class Attempt(Generic[Row]):
                 raise WorkCancelled
             raise Interrupted("the worker is stopping")
         if outcome.code == "lost":
-            raise Unavailable(f"The work's process was lost: {outcome.detail}")
+            raise ProcessLost(f"The work's process was lost: {outcome.detail}")
         failure = outcome.failure
         if failure is None:
             detail = outcome.detail
