@@ -4,7 +4,7 @@
 
 VENV ?= .venv
 RUN := $(VENV)/bin/python
-JOBS ?= 2
+JOBS ?= 3
 MINUTES ?= 4
 KILLS ?= 0
 SEED ?= 1

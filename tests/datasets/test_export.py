@@ -143,6 +143,7 @@ def test_inferred_types_do_not_depend_on_the_format(made):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @settings(max_examples=100, deadline=None)
 @given(columns())

@@ -240,6 +240,7 @@ def test_a_server_that_is_killed_leaves_what_the_sweep_removes(empty):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_gigabyte_needs_little_memory(empty):
     worker = empty.worker_pid()

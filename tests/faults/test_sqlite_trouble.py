@@ -116,6 +116,7 @@ def test_a_full_partition_costs_refusals_and_nothing_that_was_acknowledged(parti
         **SMALL,
         "MODELYARD_DATABASE_URL": f"sqlite:///{partition}/m.db",
         "MODELYARD_DATABASE_WAIT": "4",
+        "MODELYARD_DISK_RESERVE": "200k",
     }
     with Server(tmp_path / "home", environment) as server, server.client() as client:
         for _ in range(rounds(1, 10)):

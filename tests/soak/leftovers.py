@@ -103,7 +103,7 @@ def _check_files(wiring: Wiring, home: Path, temporary: Path, report: Report) ->
         check.expect(key in named, f"in the store and of no row: {key}")
         check.expect(key in kept, f"named by a row and not in the store: {key}")
     instance = {"lock", "modelyard.db", "modelyard.db-shm", "modelyard.db-wal", "secret"}
-    instance |= {"sockets", "work"}
+    instance |= {"reserve", "sockets", "work"}
     for path in (home / "instance").iterdir():
         check.expect(path.name in instance, f"in instance/: {path.name}")
     for place in places:
