@@ -16,6 +16,7 @@ from app import supervisor
 from app.config import Settings
 from app.kernel.backup_file import BackupError
 from app.kernel.errors import ServiceError
+from app.kernel.leash import die_with
 from app.kernel.logs import configure_logs
 from app.settings_table import SettingsError, WorkerRange, worker_range
 
@@ -110,6 +111,10 @@ def worker(**given: Any) -> None:
 @click.argument("name")
 def role(name: str) -> None:
     """Run one role in this process; the supervisor calls it."""
+    parent = os.environ.get(supervisor.PARENT_VARIABLE)
+    if parent is not None:
+        # Before the imports, which take seconds in which the supervisor may die.
+        die_with(int(parent))
     if name == "scorer":
         # It forks: no library may start threads when it is imported.
         for library in ("OMP", "OPENBLAS", "MKL"):

@@ -42,7 +42,7 @@ from app.predictions.batches import JOB as BATCH_JOB
 from app.predictions.workers import PRELOAD as BATCH_PRELOAD
 from app.predictions.workers import BatchHost, BatchWorker
 from app.settings_table import SettingsError
-from app.supervisor import PARENT_VARIABLE, refuse_unfinished_restore
+from app.supervisor import refuse_unfinished_restore
 from app.training.peers import ModelsPeer as TrainingModelsPeer
 from app.training.service import JOB as TRAINING_JOB
 from app.training.workers import PRELOAD as TRAINING_PRELOAD
@@ -57,9 +57,6 @@ _SERVER_VARIABLE = "MODELYARD_SERVER_PID"
 
 def run_role(name: str, settings: Settings) -> None:
     """Run one role until it is told to stop."""
-    parent = os.environ.get(PARENT_VARIABLE)
-    if parent is not None:
-        die_with(int(parent))
     kind = name.partition("-")[0]
     roles: dict[str, Callable[[Settings], None]] = {
         "api": run_api,

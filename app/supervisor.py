@@ -34,6 +34,8 @@ PARENT_VARIABLE = "MODELYARD_PARENT"
 RESTORING = "restoring"
 """In ``instance/`` as long as a backup is being put there."""
 _LOOK_SECONDS = 0.1
+# Starting costs seconds of imports: whoever answers requests has the cores first.
+_HEAD_START_SECONDS = 3.0
 _NOTICE_SECONDS, _ASKERS_SECONDS, _NEIGHBOURS_SECONDS = 1.0, 18.0, 3.0
 _SOCKETS = "my-"
 
@@ -44,6 +46,7 @@ class Supervisor:
     def __init__(self, settings: Settings, roles: Sequence[str], *, workers: bool) -> None:
         self._settings = settings
         self._roles = [Role(name) for name in roles]
+        self._workers_from = 0.0
         self._with_workers = workers
         self._stopping = 0
 
@@ -59,10 +62,15 @@ class Supervisor:
             if any(role.name == "api" for role in self._roles):
                 held.enter_context(one_per_port(self._settings.host, self._settings.port))
             sockets = held.enter_context(sockets_folder(self._settings))
-            self._migrate()
             crew = Crew(self._settings, sockets) if self._with_workers else None
             announcer = Announcer(sockets)
             try:
+                for role in self._roles:
+                    # Neighbours know no database: they start while it is made ready.
+                    if role.name != "api":
+                        role.look_after(self._environment())
+                self._migrate()
+                self._workers_from = time.monotonic() + (_HEAD_START_SECONDS if self._roles else 0)
                 while not self._stopping:
                     self._look_after(crew, announcer)
                     time.sleep(_LOOK_SECONDS)
@@ -85,7 +93,7 @@ class Supervisor:
         environment = self._environment()
         for role in self._roles:
             role.look_after(environment)
-        if crew is not None:
+        if crew is not None and time.monotonic() >= self._workers_from:
             crew.look_after(environment)
         self._tell(crew, announcer, stopping=False)
 
