@@ -5,8 +5,8 @@ be done, reckoned from how long the work has taken of late. Work that waits for 
 less than a refusal in a millisecond: its client may have left, and it makes all others late.
 
 The line is for bursts. Where there has been something to do all the time for longer than anybody
-may wait, a long line answers no more requests, only each later: then no more may wait than are at
-work.
+may wait, a long line answers no more requests, only each later: then a few may wait for each place.
+Some callers who ask again as soon as they are answered are no overload.
 
 Between the first look and the place lies the reading of the request. Those who are being read are
 counted with the line, or each place that is given back would let in all who come meanwhile, to
@@ -29,6 +29,8 @@ TICKET: Final = "modelyard.ticket"
 _WEIGHT: Final = 0.1
 _LONGEST_PAUSE: Final = 30.0
 _READING_SECONDS: Final = 0.2
+_LASTING_LINE: Final = 4
+"""How many may wait for each place where there has long been something to do."""
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
 
@@ -101,7 +103,7 @@ class Admission:
             self._read.pop(request, None)
 
     def _room(self, now: float) -> int:
-        """How many may wait: no more than are at work, where there has long been something to do.
+        """How many may wait: only a few for each place, where there has long been something to do.
 
         Not where all places have long been taken: what is scarce may be the core on which requests
         are read, and then places are free now and then in the worst of overloads.
@@ -111,7 +113,7 @@ class Admission:
         return (
             self._waiters
             if now - self._calm <= self._longest_wait
-            else min(self._waiters, self._slots)
+            else min(self._waiters, _LASTING_LINE * self._slots)
         )
 
     def enter(self, patience: float = math.inf) -> None:

@@ -93,7 +93,7 @@ def _compare(
     for case in cases:
         for turn in range(-1, options.rounds):
             for system in systems:
-                seconds = options.seconds if turn >= 0 else min(2.0, options.seconds)
+                seconds = options.seconds if turn >= 0 else min(2, options.seconds)
                 found = measure(system, case, folder, seconds)
                 if found.bad:
                     raise RuntimeError(f"{system.name}: {found.bad} bad answers, {case.name}")
@@ -130,7 +130,7 @@ def main() -> None:
     commands.add_parser("install", help="install the peers").set_defaults(act=install)
     running = commands.add_parser("run", help="compare")
     running.add_argument("--rounds", type=int, default=5)
-    running.add_argument("--seconds", type=float, default=5.0)
+    running.add_argument("--seconds", type=int, default=5)
     running.add_argument("--only", action="append", help="a system; may be repeated")
     running.add_argument("--cases", help="only cases whose name has this in it")
     running.add_argument("--to", default=str(HERE.parent / "results"))

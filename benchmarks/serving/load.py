@@ -47,10 +47,10 @@ def bodies(system: System, case: Case, folder: Path) -> Path:
     return path
 
 
-def measure(system: System, case: Case, folder: Path, seconds: float) -> Measured:
+def measure(system: System, case: Case, folder: Path, seconds: int) -> Measured:
     """One window of load."""
     target = system.target(case.model)
-    command = ["wrk", "-t1", f"-c{case.clients}", f"-d{seconds:g}s", "--timeout", "30s"]
+    command = ["wrk", "-t1", f"-c{case.clients}", f"-d{seconds}s", "--timeout", "30s"]
     command += ["-s", str(SCRIPT), target.url, "--", str(bodies(system, case, folder))]
     command += [target.headers[name] for name in ("Authorization",) if name in target.headers]
     before = system.cpu_seconds()

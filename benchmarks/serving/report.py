@@ -65,5 +65,5 @@ def page(result: Mapping[str, Any]) -> str:
 def _how(result: Mapping[str, Any]) -> str:
     return (
         f"Run on {result['date']}: {result['machine']}. {result['rounds']} rounds of"
-        f" {result['seconds']:g} s each, interleaved; medians, and [least-greatest]."
+        f" {result['seconds']} s each, interleaved; medians, and [least-greatest]."
     )
