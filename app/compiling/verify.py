@@ -198,7 +198,7 @@ class Verification:
         usual = given.only(given.places)
         for position in draw.sample(range(len(given.places)), min(SINGLES, len(given.places))):
             row = self.rows[given.places[position]]
-            alone = self.model.score(columns_of([row])).arrays()
+            alone = self.model.alone(tuple(row)).scores(list(row.values())).arrays()
             if not _same(alone, {n: a[position : position + 1] for n, a in usual.items()}):
                 raise NotCompilable(f"it answers otherwise about one row alone: {row!r:.500}")
         columns = columns_of([self.rows[place] for place in given.places])

@@ -47,10 +47,10 @@ class OneHot(Step, kind="one_hot"):
     unknown: list[int]
     width: int
     refuse_unknown: bool = False
-    _tables: list[dict[Level, int]] = field(init=False)
+    tables: list[dict[Level, int]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._tables = [
+        self.tables = [
             dict(zip(levels, codes, strict=True))
             for levels, codes in zip(self.levels, self.codes, strict=True)
         ]
@@ -58,24 +58,19 @@ class OneHot(Step, kind="one_hot"):
     def __call__(self, value: list[list[Level]]) -> Matrix:
         rows = len(value[0])
         if self.refuse_unknown:
-            refuse_unknown(self._tables, value)
+            refuse_unknown(self.tables, value)
         if self.width >= WIDE:
             return self._sparse(value, rows)
         # The last column takes every code of -1, and is cut off.
         matrix = np.zeros((rows, self.width + 1))
-        if rows == 1:
-            first = matrix[0]
-            for (level,), table, unknown in zip(value, self._tables, self.unknown, strict=True):
-                first[table.get(level, unknown)] = 1.0
-        else:
-            every = np.arange(rows)
-            for column, table, unknown in zip(value, self._tables, self.unknown, strict=True):
-                matrix[every, [table.get(level, unknown) for level in column]] = 1.0
+        every = np.arange(rows)
+        for column, table, unknown in zip(value, self.tables, self.unknown, strict=True):
+            matrix[every, [table.get(level, unknown) for level in column]] = 1.0
         return matrix[:, :-1]
 
     def _sparse(self, value: list[list[Level]], rows: int) -> SparseRows:
         codes = np.empty((rows, len(value)), dtype=np.int64)
-        for place, (column, table) in enumerate(zip(value, self._tables, strict=True)):
+        for place, (column, table) in enumerate(zip(value, self.tables, strict=True)):
             unknown = self.unknown[place]
             codes[:, place] = [table.get(level, unknown) for level in column]
         known = codes >= 0
@@ -95,25 +90,20 @@ class Codes(Step, kind="codes"):
     levels: list[list[Level]]
     tables: list[Dense]
     refuse_unknown: bool = False
-    _places: list[dict[Level, int]] = field(init=False)
-    _numbers: list[list[list[float]]] = field(init=False)
+    places: list[dict[Level, int]] = field(init=False)
+    numbers: list[list[list[float]]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._places = [
+        self.places = [
             {level: place for place, level in enumerate(levels)} for levels in self.levels
         ]
-        self._numbers = [table.tolist() for table in self.tables]
+        self.numbers = [table.tolist() for table in self.tables]
 
     def __call__(self, value: list[list[Level]]) -> Dense:
         if self.refuse_unknown:
-            refuse_unknown(self._places, value)
-        if len(value[0]) == 1:
-            row: list[float] = []
-            for (level,), places, numbers in zip(value, self._places, self._numbers, strict=True):
-                row += numbers[places.get(level, -1)]
-            return np.array([row])
+            refuse_unknown(self.places, value)
         found = []
-        for column, places, table in zip(value, self._places, self.tables, strict=True):
+        for column, places, table in zip(value, self.places, self.tables, strict=True):
             codes: NDArray[Any] = np.array([places.get(level, -1) for level in column], dtype=int)
             found.append(table[codes])
         return np.concatenate(found, axis=1)

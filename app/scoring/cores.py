@@ -4,7 +4,6 @@ A classifier ends in ``Judged``. Labels come from the scores, by the very rule o
 estimator, never from probabilities that rounding has made equal.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -110,22 +109,11 @@ class JudgeTwo(Step, kind="judge_two"):
 
     def __call__(self, value: Dense) -> Judged:
         scores = value[:, 0]
-        if self.link == "logistic" and len(scores) == 1 and not self.by_probability:
-            return self._one(scores)
         second = None if self.link is None else _OF_ONE[self.link](scores * self.factor)
         judged = second if self.by_probability and second is not None else scores
         chosen = judged >= self.threshold if self.inclusive else judged > self.threshold
         both = None if second is None else np.stack([1 - second, second], axis=1)
         return Judged(chosen.astype(np.int64), both, scores)
-
-    def _one(self, scores: Dense) -> Judged:
-        """The same for a single row, without the overhead of arrays."""
-        score = float(scores[0])
-        shrunk = math.exp(-abs(score * self.factor))
-        second = (1.0 if score * self.factor >= 0 else shrunk) / (1.0 + shrunk)
-        chosen = score >= self.threshold if self.inclusive else score > self.threshold
-        probabilities = np.array([[1 - second, second]])
-        return Judged(np.array([int(chosen)]), probabilities, scores)
 
 
 @dataclass(eq=False)

@@ -15,10 +15,8 @@ import numpy as np
 from app.scoring.frame import (
     Column,
     Recipe,
-    converter,
     prepare_column,
     prepare_values,
-    refused,
     rows_of,
 )
 from app.scoring.matrix import Dense, Matrix, dense, side_by_side
@@ -29,7 +27,7 @@ Level = str | float | None
 
 
 class Row:
-    """One row, prepared; made for speed."""
+    """One row, prepared."""
 
     def __init__(self, values: list[Any]) -> None:
         self._values = values
@@ -79,26 +77,6 @@ class Batch:
                 text = wanted.kind in {"category", "text"}
                 self._levels[column] = values if text else list(map(known, values))
         return [self._levels[column] for column in columns]
-
-
-class RowReader:
-    """Prepares single rows of a recipe."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self._converters = [(column.source, converter(column)) for column in recipe]
-
-    def read(self, row: Mapping[str, object]) -> Row:
-        """The row, prepared; raises ``Invalid`` for what is absent or cannot be read."""
-        source = ""
-        try:
-            values = []
-            for source, convert in self._converters:
-                values.append(convert(row[source]))
-        except KeyError as error:
-            raise refused(source, "missing", "the column is absent") from error
-        except (TypeError, ValueError) as error:
-            raise refused(source, "type", str(error)) from error
-        return Row(values)
 
 
 def known(value: Any) -> Level:

@@ -224,7 +224,8 @@ def check_golden(model: CompiledModel) -> None:
     columns, tolerance = model.golden.columns, model.golden.tolerance
     try:
         together = model.score(columns).arrays()
-        first = model.score({name: values[:1] for name, values in columns.items()}).arrays()
+        row = [values[0] for values in columns.values()]
+        first = model.alone(tuple(columns)).scores(row).arrays()
     except _DAMAGE as error:
         raise NotLoadable(f"the golden rows cannot be scored: {error}") from error
     for name, expected in model.golden.answers.items():

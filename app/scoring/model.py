@@ -8,7 +8,8 @@ import numpy as np
 
 from app.kernel.errors import Invalid
 from app.scoring.cores import Judged
-from app.scoring.encoder import Batch, Row, RowReader
+from app.scoring.alone import Answering
+from app.scoring.encoder import Batch
 from app.scoring.frame import Column, Recipe, rows_of
 from app.scoring.matrix import dense
 from app.scoring.scores import Array, Scores, joined
@@ -45,10 +46,7 @@ class CompiledModel:
     widest: int
     versions: Mapping[str, str]
     golden: Golden | None = None
-    _reader: RowReader = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_reader", RowReader(self.recipe))
+    _alone: dict[tuple[str, ...], Answering] = field(default_factory=dict, init=False, repr=False)
 
     def score(self, columns: Mapping[str, Column]) -> Scores:
         """Answer about rows given as columns, of Python values out of JSON or numpy arrays.
@@ -57,24 +55,34 @@ class CompiledModel:
         value cannot be read, or the model cannot do without a value that is missing.
         """
         rows = rows_of(self.recipe, columns)
-        sources = self.recipe.sources
-        if rows == 1 and not any(isinstance(columns[name], np.ndarray) for name in sources):
-            # The way of a single request: up to three times as fast as a batch of one row, and
-            # the same to the last bit.
-            return self._answer(self._reader.read({name: columns[name][0] for name in sources}))
         at_once = max(1, min(8192, CELLS_AT_ONCE // self.widest))
         if rows <= at_once:
             return self._answer(Batch(self.recipe, columns))
         parts = []
         for start in range(0, rows, at_once):
-            part = {name: columns[name][start : start + at_once] for name in sources}
+            part = {
+                name: columns[name][start : start + at_once] for name in self.recipe.sources
+            }
             parts.append(self._answer(Batch(self.recipe, part)))
         return joined(parts)
 
-    def _answer(self, frame: Row | Batch) -> Scores:
-        if not len(frame):
-            return self._nothing()
-        result = self.step(frame)
+    def alone(self, names: tuple[str, ...]) -> Answering:
+        """What answers about single rows, of Python values out of JSON in the order of ``names``.
+
+        Several times as fast as ``score``, and the same to the last bit. Raises ``Invalid`` if a
+        column is absent.
+        """
+        found = self._alone.get(names)
+        if found is None:
+            found = Answering(self.recipe, self.step, self.output, names, self.conclude)
+            self._alone[names] = found
+        return found
+
+    def _answer(self, frame: Batch) -> Scores:
+        return self.conclude(self.step(frame)) if len(frame) else self._nothing()
+
+    def conclude(self, result: Any) -> Scores:
+        """The answers in what the steps give; raises ``Invalid`` where one is no finite number."""
         task = self.output["task"]
         if task == "classification":
             return self._judgement(result)

@@ -23,6 +23,10 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 INPUT: Final = "x"
 OUTPUT: Final = "y"
 
+_BEYOND_SINGLE: Final = 2.0**128 - 2.0**103
+"""From here on a number is rounded to an infinite float32."""
+_TOO_GREAT: Final = "a number is too great for this model (beyond float32)"
+
 REFUSALS: Final = (
     state.Fail,
     state.InvalidArgument,
@@ -72,6 +76,17 @@ class TreeSums(Step, kind="tree_sums"):
 
     def __call__(self, value: Matrix) -> Dense:
         return reached(self._session, value, self.single) / self.divisor + self.base
+
+    def sums_of(self, cells: list[float]) -> list[float]:
+        """The bare sums for one row."""
+        if not self.single:
+            row = np.array([cells])
+        elif any(abs(cell) >= _BEYOND_SINGLE for cell in cells):
+            raise Invalid(_TOO_GREAT)
+        else:
+            row = np.array([cells], dtype=np.float32).astype(np.float64)
+        sums: list[list[float]] = self._session.run([OUTPUT], {INPUT: row})[0].tolist()
+        return sums[0]
 
 
 @dataclass(eq=False)
@@ -138,6 +153,6 @@ def reached(
             with np.errstate(over="raise"):
                 matrix = matrix.astype(np.float32).astype(np.float64)
         except FloatingPointError as error:
-            raise Invalid("a number is too great for this model (beyond float32)") from error
+            raise Invalid(_TOO_GREAT) from error
     sums: Dense = trees.run([OUTPUT], {INPUT: matrix})[0]
     return sums

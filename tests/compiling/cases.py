@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from app.kernel.errors import Invalid
 from app.scoring.estimator import data_frame
 from app.scoring.frame import Recipe, prepare
 from app.scoring.model import CompiledModel
+from app.scoring.scores import Scores
 
 ROWS = 400
 WORDS = ["the", "quick", "Brown", "över", "lazy", "dog", "café", "東京", "don't", "x1", "data-base"]
@@ -170,18 +171,22 @@ def answered_otherwise_as_a_batch(
 ) -> list[Any]:
     """The rows whose answer as one row of JSON isn't, to the last bit, that of a batch of one."""
 
-    def bits(cell: Callable[[Any], Sequence[Any] | np.ndarray[Any, Any]], row: Any) -> Any:
+    def bits(scores: Callable[[Any], Scores], row: Any) -> Any:
         try:
             with np.errstate(all="ignore"):
-                scores = model.score({name: cell(value) for name, value in row.items()})
+                given = scores(row)
         except Invalid:
             return "refused"
-        return {name: (a.dtype, a.shape, a.tobytes()) for name, a in scores.arrays().items()}
+        return {name: (a.dtype, a.shape, a.tobytes()) for name, a in given.arrays().items()}
+
+    def alone(row: Any) -> Scores:
+        return model.alone(tuple(row)).scores(list(row.values()))
+
+    def batch(row: Any) -> Scores:
+        return model.score({name: [value] for name, value in row.items()})
 
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    # Only what stands in lists is taken for JSON.
-    array = partial(np.array, dtype=object)
-    return [r for r in rows if bits(lambda v: [v], r) != bits(lambda v: array([v]), r)]
+    return [row for row in rows if bits(alone, row) != bits(batch, row)]
 
 
 def signature_of(output: Mapping[str, Any]) -> dict[str, Any]:

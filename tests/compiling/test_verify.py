@@ -17,7 +17,8 @@ from threadpoolctl import threadpool_limits
 from app.compiling import trees as compile_trees
 from app.compiling.compiler import compile_and_verify
 from app.scoring import categories, cores, numbers, texts
-from app.scoring.encoder import Row
+from app.scoring.alone import MAKERS, Form, Piece
+from app.scoring.encoder import Numbers
 from app.scoring.format import load
 from tests.compiling.cases import (
     INPUTS,
@@ -154,8 +155,10 @@ def test_it_notices_a_label_rule_of_another_threshold(monkeypatch):
 
 
 def test_it_notices_a_row_alone_that_is_answered_otherwise(monkeypatch):
-    real = Row.numbers
-    monkeypatch.setattr(Row, "numbers", lambda row, columns: real(row, columns) + 1e-5)
+    def farther(step, _form):
+        return Piece(lambda row: [row[column] + 1e-5 for column in step.columns], Form.CELLS)
+
+    monkeypatch.setitem(MAKERS, (Numbers, Form.ROW), farther)
     assert "one row alone" in reason_of(LINE)
 
 

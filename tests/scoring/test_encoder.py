@@ -24,10 +24,13 @@ from sklearn.preprocessing import (
 
 from app.compiling.compiler import compile_pipeline
 from app.kernel.errors import Invalid
+from app.scoring.alone import Form, piece_of
 from app.scoring.encoder import Batch
 from app.scoring.estimator import data_frame
-from app.scoring.frame import Recipe, prepare
+from app.scoring.frame import Recipe, converter, prepare
+from app.scoring.matrix import dense
 from app.scoring.model import CompiledModel
+from app.scoring.step import Chain
 
 FEW = settings(max_examples=30, deadline=None)
 GAPPY = st.lists(st.none() | st.floats(-1e6, 1e6), min_size=4, max_size=12)
@@ -62,11 +65,13 @@ def encoded(model: CompiledModel, asked: Any) -> np.ndarray:
     """The matrix, made in one batch; the same must come of one row after the other."""
     together = model.step(Batch(model.recipe, asked))
     matrix = np.asarray(together if isinstance(together, np.ndarray) else together.dense())
-    for place in range(len(matrix)):
-        row = model._reader.read({name: values[place] for name, values in asked.items()})
-        alone = model.step(row)
-        alone = alone if isinstance(alone, np.ndarray) else alone.dense()
-        np.testing.assert_array_equal(alone[0], matrix[place])
+    piece = piece_of(Chain([model.step]), Form.ROW)
+    for place, values in enumerate(zip(*asked.values(), strict=True)):
+        named = dict(zip(asked, values, strict=True))
+        alone = piece.run([converter(column)(named[column.source]) for column in model.recipe])
+        if piece.gives is Form.ARRAYS:
+            alone = dense(alone)[0]
+        np.testing.assert_array_equal(alone, matrix[place])
     return matrix
 
 

@@ -33,18 +33,6 @@ def model(*steps: Step, task: str = "classification", **output: Any) -> Compiled
 LOGISTIC = model(LINE, JudgeTwo("logistic"))
 
 
-def one_by_one(columns: dict[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    return [
-        {name: [value] for name, value in zip(columns, row, strict=True)}
-        for row in zip(*columns.values(), strict=True)
-    ]
-
-
-def test_rows_alone_get_the_answers_that_they_get_together():
-    together = LOGISTIC.score(COLUMNS).rows()
-    assert [LOGISTIC.score(alone).rows()[0] for alone in one_by_one(COLUMNS)] == together
-
-
 def test_many_rows_are_answered_in_parts():
     wide = replace(LOGISTIC, widest=2**21)
     assert wide.score(COLUMNS).rows() == LOGISTIC.score(COLUMNS).rows()
@@ -102,6 +90,13 @@ def test_each_task_has_its_answer(task):
 
 
 @pytest.mark.parametrize("task", TASKS)
+def test_rows_alone_get_the_answers_that_they_get_together(task):
+    alone = TASKS[task].alone(("b", "c", "a"))
+    rows = zip(COLUMNS["b"], "vwxyz", COLUMNS["a"], strict=True)
+    assert [alone(row) for row in rows] == TASKS[task].score(COLUMNS).rows()
+
+
+@pytest.mark.parametrize("task", TASKS)
 def test_no_rows_get_no_answers_of_the_same_shape(task):
     nothing = TASKS[task].score({"a": [], "b": []})
     some = TASKS[task].score(COLUMNS)
@@ -115,6 +110,7 @@ def test_no_rows_get_no_answers_of_the_same_shape(task):
 def test_a_model_without_probabilities_tells_labels_alone():
     plain = model(LINE, JudgeTwo(None), probabilities=False)
     assert plain.score(COLUMNS).rows()[:2] == [{"label": True}, {"label": False}]
+    assert plain.alone(("a", "b"))((1.0, 1)) == {"label": True}
 
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task != "clustering"])
@@ -124,6 +120,8 @@ def test_what_has_no_finite_answer_is_refused_with_its_row(task):
         TASKS[task].score(missing)
     with pytest.raises(Invalid, match="row 0"):
         TASKS[task].score({"a": [None], "b": [1]})
+    with pytest.raises(Invalid, match="row 0"):
+        TASKS[task].alone(("a", "b"))((None, 1))
 
 
 def test_absent_columns_and_other_types_are_refused():
@@ -132,6 +130,12 @@ def test_absent_columns_and_other_types_are_refused():
     assert absent.value.errors[0].pointer == "/b"
     with pytest.raises(Invalid, match="a number was expected, not str"):
         LOGISTIC.score({"a": ["1.0"], "b": [1]})
+    with pytest.raises(Invalid, match="the column is absent") as absent:
+        LOGISTIC.alone(("a",))
+    assert absent.value.errors[0].pointer == "/b"
+    with pytest.raises(Invalid, match="a number was expected, not str") as other:
+        LOGISTIC.alone(("b", "a"))((1, "1.0"))
+    assert other.value.errors[0].pointer == "/a"
     with pytest.raises(Invalid, match="1 rows where others have 5"):
         LOGISTIC.score({**COLUMNS, "b": [1]})
 
