@@ -136,7 +136,7 @@ def _set_before_flask(app: Flask, api: Api, gate: Gate, wiring: Wiring) -> None:
     if serves_predictions:
         scopes = api.operations[HOT_ENDPOINT, "POST"].scopes
         route = HotRoute(HOT_RULE, PATH, scopes, wiring.hot_path.answer)
-        inner = Lane(inner, gate, route, app.config["TRUSTED_HOSTS"])
+        inner = Lane(inner, gate, [route], app.config["TRUSTED_HOSTS"])
     if settings.proxy:
         count = settings.proxy
         inner = ProxyFix(inner, x_for=count, x_proto=count, x_host=count)

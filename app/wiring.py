@@ -27,6 +27,7 @@ from app.kernel.auth import Authenticator
 from app.kernel.disk_reserve import DiskReserve
 from app.kernel.errors import Unavailable
 from app.kernel.gauges import QueueGauges, States
+from app.kernel.http.bodies import MOST_MEMBERS
 from app.kernel.http.receiving import Intake
 from app.kernel.idempotency import IdempotencyStore
 from app.kernel.jobs.bounds import BoundedQueue
@@ -319,7 +320,8 @@ class Wiring:
     @cached_property
     def hot_path(self) -> HotPath:
         """The short way of unstored predictions."""
-        return HotPath(self.directory, self.engine, self.settings.max_rows)
+        most_rows = min(self.settings.max_rows, MOST_MEMBERS)
+        return HotPath(self.directory, self.engine, most_rows)
 
     @cached_property
     def batches(self) -> BatchPredictions:

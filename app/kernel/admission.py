@@ -58,13 +58,11 @@ class Admission:
         self._count(registry)
 
     def _count(self, registry: CollectorRegistry) -> None:
-        outcomes = Counter(
-            "modelyard_admissions_total",
-            "Predictions let in, and refused because too many were at work and waiting.",
-            ("outcome",),
+        self._shed = Counter(
+            "modelyard_predictions_shed_total",
+            "Predictions refused because too many were at work and waiting.",
             registry=registry,
         )
-        self._admitted, self._shed = outcomes.labels("admitted"), outcomes.labels("shed")
         waiting = Gauge(
             "modelyard_admission_waiting", "Predictions that wait in line.", registry=registry
         )
@@ -97,11 +95,6 @@ class Admission:
             self._read[request] = now
         return True
 
-    def forget(self, request: object) -> None:
-        """A request that was expected has been read, or comes no more."""
-        with self._lock:
-            self._read.pop(request, None)
-
     def _room(self, now: float) -> int:
         """How many may wait: only a few for each place, where there has long been something to do.
 
@@ -116,16 +109,16 @@ class Admission:
             else min(self._waiters, _LASTING_LINE * self._slots)
         )
 
-    def enter(self, patience: float = math.inf) -> None:
-        """Take a place, after a wait in line where there is none.
+    def enter(self, request: object, patience: float = math.inf) -> None:
+        """Take a place for a request that has been read, after a wait in line where there is none.
 
         Raises Unavailable past the line's length or the longest wait, DeadlineExceeded when the
         caller's own ``patience`` in seconds ends before that.
         """
         with self._lock:
+            self._read.pop(request, None)
             if self._free:
                 self._free -= 1
-                self._admitted.inc()
                 return
             if len(self._line) >= self._waiters:
                 raise self.refusal()
@@ -135,22 +128,28 @@ class Admission:
         with self._lock:
             # Set under the lock only: a place that came too late for the wait is still taken.
             if turn.is_set():
-                self._admitted.inc()
                 return
             self._line.remove(turn)
         if patience <= self._longest_wait:
             raise DeadlineExceeded("The deadline passed while waiting for a place")
         raise self.refusal()
 
-    def leave(self, seconds: float) -> None:
-        """Give a place back that was held for so long: to the first in line, if there is one."""
-        self._seconds.observe(seconds)
+    def leave(self, request: object, since: float | None) -> None:
+        """Forget a request that was expected, and give back the place that it held since then.
+
+        The place goes to the first in line, if there is one.
+        """
         with self._lock:
+            if since is None:
+                self._read.pop(request, None)
+                return
+            seconds = self.monotonic() - since
             self._mean += (seconds - self._mean) * (_WEIGHT if self._mean else 1)
             if self._line:
                 self._line.popleft().set()
-                return
-            self._free += 1
+            else:
+                self._free += 1
+        self._seconds.observe(seconds)
 
     def refusal(self) -> Unavailable:
         """Why nobody is let in, and when the line as it stands will be done; counts as shed."""
@@ -174,14 +173,11 @@ class Ticket:
 
     def enter(self, patience: float = math.inf) -> None:
         """Take the place; see ``Admission.enter``."""
-        self._admission.forget(self)
         if self._since is None:
-            self._admission.enter(patience)
+            self._admission.enter(self, patience)
             self._since = self._admission.monotonic()
 
     def leave(self) -> None:
         """Give the place back, if there is one to give."""
-        self._admission.forget(self)
-        if self._since is not None:
-            since, self._since = self._since, None
-            self._admission.leave(self._admission.monotonic() - since)
+        self._admission.leave(self, self._since)
+        self._since = None

@@ -8,12 +8,13 @@ What msgspec lets pass and the strict reader doesn't is looked for here: a key t
 (there would be more colons than keys and texts account for), NUL, whole numbers past 64 bits.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
+from msgspec.structs import astuple
 
 from app.predictions.inputs import CHECKS, PARTS, Columns
 
@@ -31,19 +32,29 @@ _TEXTS: Final = frozenset({"string", "datetime"})
 _INCLUDE: Final = Annotated[list[Literal[PARTS]], Meta(min_length=1, max_length=len(PARTS))]  # type: ignore[valid-type]
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """The rows of a request as columns in the signature's order, and the parts that it wants."""
+class Decoded(NamedTuple):
+    """The rows of a request, each in the order of ``names``, and the parts that it wants."""
 
-    columns: Columns
-    rows: int
+    names: tuple[str, ...]
+    rows: Sequence[Sequence[Any]]
     include: Sequence[str] | None
+
+    @property
+    def columns(self) -> Columns:
+        """The rows as columns."""
+        columns = zip(*self.rows, strict=True)
+        return {name: list(column) for name, column in zip(self.names, columns, strict=True)}
 
 
 class _Table(msgspec.Struct, forbid_unknown_fields=True):
     columns: list[str]
     rows: msgspec.Raw
     include: _INCLUDE | UnsetType = UNSET  # type: ignore[valid-type]
+
+
+class _Heading(NamedTuple):
+    decoder: "msgspec.json.Decoder[Any]"
+    in_order: Callable[[Sequence[Any]], Sequence[Any]] | None
 
 
 class RowsDecoder:
@@ -53,14 +64,13 @@ class RowsDecoder:
         """``inputs`` is that of the signature. Raises ValueError or TypeError for names of columns
         that msgspec can't take."""
         self._inputs = {column["name"]: column for column in inputs}
-        self._names = list(self._inputs)
+        self._names = tuple(self._inputs)
         self._length = Meta(min_length=1, max_length=most_rows)
         self._colons = sum(name.count(":") + 1 for name in self._names)
-        self._texts = [column["name"] for column in inputs if column["type"] in _TEXTS]
+        kinds = [column["type"] for column in inputs]
+        self._texts = [place for place, kind in enumerate(kinds) if kind in _TEXTS]
         self._looked_at = [
-            (column["name"], CHECKS[column["type"]][0])
-            for column in inputs
-            if column["type"] in _LOOKED_AT
+            (place, CHECKS[kind][0]) for place, kind in enumerate(kinds) if kind in _LOOKED_AT
         ]
         fields = [f"c{place}" for place in range(len(self._names))]
         row = msgspec.defstruct(
@@ -77,10 +87,9 @@ class RowsDecoder:
             ],
             forbid_unknown_fields=True,
         )
-        self._fields = fields
         self._objects = msgspec.json.Decoder(body)
         self._table = msgspec.json.Decoder(_Table)
-        self._by_heading: dict[tuple[str, ...], msgspec.json.Decoder[Any]] = {}
+        self._by_heading: dict[tuple[str, ...], _Heading] = {}
 
     def read(self, body: bytes) -> Decoded | None:
         """The rows, or None where the body is to be read by the strict reader."""
@@ -96,49 +105,45 @@ class RowsDecoder:
             found: Any = self._objects.decode(body)
         except msgspec.ValidationError:
             return None
-        rows = found.inputs
-        columns = {
-            name: [getattr(row, field) for row in rows]
-            for name, field in zip(self._names, self._fields, strict=True)
-        }
-        keys = len(rows) * self._colons + 1
-        return self._sound(body, columns, len(rows), found.include, keys)
+        rows = [astuple(row) for row in found.inputs]
+        return self._sound(body, rows, found.include, len(rows) * self._colons + 1)
 
     def _read_table(self, body: bytes) -> Decoded | None:
         found = self._table.decode(body)
-        heading = tuple(found.columns)
-        decoder = self._by_heading.get(heading) or self._learn(heading)
-        if decoder is None:
+        names = tuple(found.columns)
+        heading = self._by_heading.get(names) or self._learn(names)
+        if heading is None:
             return None
-        rows = decoder.decode(found.rows)
-        columns = dict(zip(heading, map(list, zip(*rows, strict=True)), strict=True))
-        keys = 2 + sum(name.count(":") for name in heading)
-        in_order = {name: columns[name] for name in self._names}
-        return self._sound(body, in_order, len(rows), found.include, keys)
+        rows = heading.decoder.decode(found.rows)
+        if heading.in_order is not None:
+            rows = [heading.in_order(row) for row in rows]
+        return self._sound(body, rows, found.include, 2 + sum(name.count(":") for name in names))
 
-    def _learn(self, heading: tuple[str, ...]) -> "msgspec.json.Decoder[Any] | None":
+    def _learn(self, names: tuple[str, ...]) -> "_Heading | None":
         """A decoder of rows in the order of a heading, if it names every column once."""
-        if len(heading) != len(self._names) or set(heading) != set(self._names):
+        if len(names) != len(self._names) or set(names) != set(self._names):
             return None
-        cells = tuple[tuple(_type(self._inputs[name]) for name in heading)]  # type: ignore[misc, valid-type]
+        cells = tuple[tuple(_type(self._inputs[name]) for name in names)]  # type: ignore[misc, valid-type]
         decoder = msgspec.json.Decoder(Annotated[list[cells], self._length])  # type: ignore[valid-type]
+        order = None if names == self._names else itemgetter(*map(names.index, self._names))
+        heading = _Heading(decoder, order)
         if len(self._by_heading) < _HEADINGS:
-            self._by_heading[heading] = decoder
-        return decoder
+            self._by_heading[names] = heading
+        return heading
 
     def _sound(
-        self, body: bytes, columns: Columns, rows: int, include: Any, colons: int
+        self, body: bytes, rows: Sequence[Sequence[Any]], include: Any, colons: int
     ) -> Decoded | None:
-        for name, is_sound in self._looked_at:
-            if not all(value is None or is_sound(value) for value in columns[name]):
-                return None
+        for place, is_sound in self._looked_at:
+            for row in rows:
+                if row[place] is not None and not is_sound(row[place]):
+                    return None
         wanted = None if include is UNSET else include
-        colons += wanted is not None
-        for name in self._texts:
-            colons += sum(value.count(":") for value in columns[name] if value is not None)
-        if body.count(b":") != colons:
-            return None
-        return Decoded(columns, rows, wanted)
+        others = body.count(b":") - colons - (wanted is not None)
+        if others:
+            for place in self._texts:
+                others -= sum(row[place].count(":") for row in rows if row[place] is not None)
+        return None if others else Decoded(self._names, rows, wanted)
 
 
 def _type(column: Mapping[str, Any]) -> Any:

@@ -4,9 +4,10 @@ No SQL, no schema, no Flask. A version whose compiled form was verified is score
 one, or one whose compiled form can't be loaded on this host, by the scorer next door.
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -27,6 +28,17 @@ class Answered:
 
     engine: str
     outputs: Sequence[Mapping[str, Any]]
+
+    def only(self, parts: Collection[str] | None) -> Sequence[Mapping[str, Any]]:
+        """The outputs with these parts; None: with all."""
+        if parts is None:
+            return self.outputs
+        return [{name: row[name] for name in row if name in parts} for row in self.outputs]
+
+
+class _Meters(NamedTuple):
+    seconds: Histogram
+    rows: Counter
 
 
 class ModelCache(LoadedArtifacts[CompiledModel | None]):
@@ -66,6 +78,7 @@ class Engine:
     def __init__(self, cache: ModelCache, scorer: Scorer, registry: CollectorRegistry) -> None:
         self._cache = cache
         self._scorer = scorer
+        self._meters: dict[tuple[str, str], _Meters] = {}
         self._rows = Counter(
             "modelyard_predicted_rows_total",
             "Rows scored.",
@@ -90,16 +103,47 @@ class Engine:
         """One output per row; raises Invalid for rows that the model has no answer for,
         Unavailable when the scorer isn't there, DeadlineExceeded when it isn't done in time.
         """
-        model = None
-        if location["serving"]["engine"] == COMPILED:
-            model = self._cache.get(location)
-        engine = COMPILED if model is not None else SKLEARN
-        with self._seconds.labels(location["model"], engine).time():
-            if model is not None:
-                outputs: Sequence[Mapping[str, Any]] = model.score(columns).rows()
-            else:
-                outputs = self._ask_scorer(location, columns, deadline)
-        self._rows.labels(location["model"], engine).inc(len(outputs))
+        model = self._compiled(location)
+        started = time.perf_counter()
+        if model is None:
+            outputs = self._ask_scorer(location, columns, deadline)
+        elif all(type(column) is list and len(column) == 1 for column in columns.values()):
+            outputs = [model.alone(tuple(columns))([column[0] for column in columns.values()])]
+        else:
+            outputs = model.score(columns).rows()
+        return self._told(location, COMPILED if model else SKLEARN, outputs, started)
+
+    def score_row(
+        self, location: Location, names: tuple[str, ...], row: Sequence[Any]
+    ) -> Answered | None:
+        """The output for one row of values in the order of ``names``; raises Invalid.
+
+        None where the scorer is to be asked.
+        """
+        model = self._compiled(location)
+        if model is None:
+            return None
+        started = time.perf_counter()
+        return self._told(location, COMPILED, [model.alone(names)(row)], started)
+
+    def _compiled(self, location: Location) -> CompiledModel | None:
+        compiled = location["serving"]["engine"] == COMPILED
+        return self._cache.get(location) if compiled else None
+
+    def _told(
+        self,
+        location: Location,
+        engine: str,
+        outputs: Sequence[Mapping[str, Any]],
+        started: float,
+    ) -> Answered:
+        labels = location["model"], engine
+        meters = self._meters.get(labels)
+        if meters is None:
+            meters = _Meters(self._seconds.labels(*labels), self._rows.labels(*labels))
+            self._meters[labels] = meters
+        meters.seconds.observe(time.perf_counter() - started)
+        meters.rows.inc(len(outputs))
         return Answered(engine, outputs)
 
     def _ask_scorer(

@@ -14,6 +14,7 @@ import msgspec
 from app.kernel.auth import Call
 from app.kernel.errors import NotFound
 from app.kernel.http.fields import NAME_PATTERN
+from app.kernel.http.lane import Answer
 from app.predictions.decoder import RowsDecoder
 from app.predictions.directory import Directory, Reference
 from app.predictions.engine import COMPILED, Engine
@@ -21,7 +22,6 @@ from app.predictions.engine import COMPILED, Engine
 PATH: Final = re.compile(f"/api/v1/models/({NAME_PATTERN})/predict")
 _QUERY: Final = re.compile(f"|alias=({NAME_PATTERN})|version=([1-9][0-9]{{0,8}})")
 _DECODERS_KEPT: Final = 256
-_MOST_MEMBERS: Final = 100_000
 
 Inputs = Sequence[Mapping[str, Any]]
 
@@ -32,10 +32,10 @@ class HotPath:
     def __init__(self, directory: Directory, engine: Engine, most_rows: int) -> None:
         self._directory = directory
         self._engine = engine
-        self._most_rows = min(most_rows, _MOST_MEMBERS)
+        self._most_rows = most_rows
         self._decoders: OrderedDict[int, tuple[Inputs, RowsDecoder | None]] = OrderedDict()
 
-    def answer(self, call: Call, path: tuple[str, ...], query: str, body: bytes) -> bytes | None:
+    def answer(self, call: Call, path: tuple[str, ...], query: str, body: bytes) -> Answer | None:
         """The JSON of the answer; None where the long way is to answer.
 
         Raises what ``Predictions.predict`` raises.
@@ -53,25 +53,26 @@ class HotPath:
             # What is wrong with a body, which only the long way knows, is told before that.
             return None
 
-    def _score(self, call: Call, location: Mapping[str, Any], body: bytes) -> bytes | None:
+    def _score(self, call: Call, location: Mapping[str, Any], body: bytes) -> Answer | None:
         if location["serving"]["engine"] != COMPILED:
             return None
         decoder = self._decoder(location["signature"]["inputs"])
         found = decoder.read(body) if decoder else None
         if found is None:
             return None
-        answered = self._engine.score(location, found.columns, deadline=call.deadline)
-        outputs = answered.outputs
-        if found.include is not None:
-            wanted = set(found.include)
-            outputs = [{name: row[name] for name in row if name in wanted} for row in outputs]
+        if len(found.rows) == 1:
+            answered = self._engine.score_row(location, found.names, found.rows[0])
+            if answered is None:
+                return None
+        else:
+            answered = self._engine.score(location, found.columns, deadline=call.deadline)
         answer = {
             "model": location["model"],
             "version": location["version"],
             "engine": answered.engine,
-            "outputs": outputs,
+            "outputs": answered.only(found.include),
         }
-        return msgspec.json.encode(answer) + b"\n"
+        return Answer(msgspec.json.encode(answer) + b"\n")
 
     def _decoder(self, inputs: Inputs) -> RowsDecoder | None:
         """The decoder of a signature, which is one object as long as its version is known."""

@@ -44,19 +44,23 @@ class LoadedArtifacts(Generic[Loaded]):
         self._load = load
         self._most = most_bytes
         self._metrics = metrics
+        self._hits = metrics.lookups.labels("hit")
         self._lock = threading.Lock()
         self._loaded: OrderedDict[str, tuple[Loaded, int]] = OrderedDict()
         self._loading: dict[str, threading.Lock] = {}
 
     def get(self, location: Location) -> Loaded:
         """What was loaded of a version."""
-        artifact = next(item for item in location["artifacts"] if item["format"] == self._format)
-        digest = artifact["digest"]
+        (digest,) = [
+            artifact["digest"]
+            for artifact in location["artifacts"]
+            if artifact["format"] == self._format
+        ]
         with self._lock:
             found = self._loaded.get(digest)
             if found is not None:
                 self._loaded.move_to_end(digest)
-                self._metrics.lookups.labels("hit").inc()
+                self._hits.inc()
                 return found[0]
             gate = self._loading.setdefault(digest, threading.Lock())
         with gate:

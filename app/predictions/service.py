@@ -70,7 +70,7 @@ class Predictions:
         def score(location: Mapping[str, Any]) -> Predicted:
             columns, _ = read_rows(body, location["signature"]["inputs"], self._most_rows)
             answered = self._engine.score(location, columns, deadline=call.deadline)
-            outputs = _included(answered.outputs, body.get("include"))
+            outputs = answered.only(body.get("include"))
             return Predicted(reference.model, location["version"], answered.engine, outputs)
 
         return self._directory.use(call, reference, score)
@@ -189,14 +189,6 @@ class Predictions:
             if count < BATCH:
                 return dropped
             time.sleep(PAUSE_SECONDS)
-
-
-def _included(
-    outputs: Sequence[Mapping[str, Any]], include: Sequence[str] | None
-) -> Sequence[Mapping[str, Any]]:
-    if include is None:
-        return outputs
-    return [{name: row[name] for name in row if name in include} for row in outputs]
 
 
 def _as_objects(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

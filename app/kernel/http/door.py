@@ -45,8 +45,7 @@ class Door:
             ("Content-Type", CONTENT_TYPE),
             ("Content-Length", str(len(body))),
             ("Retry-After", pause_of(refusal)),
-            ("Vary", "Authorization"),
-            *safe_headers(request_id).items(),
+            *safe_headers(request_id),
         ]
         start_response("503 SERVICE UNAVAILABLE", headers)
         return [body]

@@ -4,13 +4,14 @@ Before: the request id, the key, its quota, the scope, the names of the query pa
 headers that every answer carries, one log line, the metrics.
 """
 
+import logging
 import random
 import re
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
+from wsgiref.types import WSGIEnvironment
 
 import structlog
 from flask import Flask, Response, g, request
@@ -36,7 +37,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _TAG = re.compile(r'\s*(?:W/)?("[^"]*"|\*)\s*(?:,|$)')
 _MOST_FAULTS = 20
-_numbers = random.Random()  # noqa: S311 (ids of requests)
+_bits = random.Random().getrandbits  # noqa: S311 (ids of requests)
 _TIMEOUT = re.compile(r"[0-9]{1,4}(\.[0-9]{1,20})?")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # For answers that are data. A browser that is led to one runs nothing, and shows it in no frame.
@@ -68,9 +69,11 @@ class Admitted:
         return self.standing is None or self.standing.admitted
 
 
-@dataclass(frozen=True)
-class Told:
-    """What the log and the metrics tell of an answered request; ``path`` is as it was sent."""
+class Told(NamedTuple):
+    """What the log and the metrics tell of an answered request; ``path`` is as it was sent.
+
+    Of what is ``usual`` the log tells only when it is asked for debugging.
+    """
 
     method: str
     path: str
@@ -78,6 +81,12 @@ class Told:
     status: int
     request_id: str
     call: Call | None
+    usual: bool = False
+
+
+class _Meters(NamedTuple):
+    requests: Counter
+    seconds: Histogram
 
 
 class Gate:
@@ -98,6 +107,8 @@ class Gate:
         self._denials = denials
         self._quotas = quotas
         self.body_slots = Slots(body_slots, "request bodies")
+        self._tells_usual = bool(log.is_enabled_for(logging.DEBUG))
+        self._meters: dict[tuple[str, str, int], _Meters] = {}
         labels = ("method", "route", "status")
         self._requests = Counter(
             "modelyard_requests_total", "Requests answered.", labels, registry=registry
@@ -148,18 +159,7 @@ class Gate:
             raise TooManyRequests(
                 "The key has sent as many requests as it may", retry_after=admitted.standing.wait
             )
-        principal = admitted.principal
-        call = Call(
-            project=principal.project,
-            key_id=principal.key_id,
-            scopes=principal.scopes,
-            request_id=g.request_id,
-            address=request.remote_addr or "",
-            peer=principal.peer,
-            if_match=if_match(request.headers.get("If-Match")),
-            deadline=deadline_of(request.headers.getlist("X-Request-Timeout")),
-            traceparent=sound_traceparent(request.headers.get("traceparent")),
-        )
+        call = call_of(admitted.principal, g.request_id, request.environ)
         try:
             call.require(*scopes)
         except Forbidden as error:
@@ -218,13 +218,22 @@ class Gate:
         )
         return response
 
-    def tell(self, told: "Told", seconds: float) -> None:
+    def tell(self, told: Told, seconds: float) -> None:
         """Count an answered request, and log it."""
+        labels = told.method, told.route, told.status
+        meters = self._meters.get(labels)
+        if meters is None:
+            counted = self._requests.labels(*labels)
+            meters = _Meters(counted, self._seconds.labels(told.method, told.route))
+            self._meters[labels] = meters
+        meters.requests.inc()
+        meters.seconds.observe(seconds)
         call = told.call
-        self._requests.labels(told.method, told.route, told.status).inc()
-        self._seconds.labels(told.method, told.route).observe(seconds)
         # Peers ask all the time; what they ask for is in the log of their own doings.
-        tell = log.debug if call and call.peer else log.info
+        usual = told.usual or (call is not None and call.peer is not None)
+        if usual and not self._tells_usual:
+            return
+        tell = log.debug if usual else log.info
         tell(
             "request",
             method=told.method,
@@ -243,42 +252,57 @@ def _authorization() -> str | None:
     return sent[0] if sent else None
 
 
-def safe_headers(request_id: str) -> dict[str, str]:
+def safe_headers(request_id: str) -> list[tuple[str, str]]:
     """What every answer carries that is no page."""
-    return {"X-Request-Id": request_id, **_HEADERS}
+    return [("Vary", "Authorization"), ("X-Request-Id", request_id), *_HEADERS.items()]
+
+
+def call_of(principal: Principal, request_id: str, environ: WSGIEnvironment) -> Call:
+    """The call of a request that was let in; raises Malformed, and Invalid for its deadline."""
+    timeout, traceparent = environ.get("HTTP_X_REQUEST_TIMEOUT"), environ.get("HTTP_TRACEPARENT")
+    tags = environ.get("HTTP_IF_MATCH")
+    return Call(
+        principal.project,
+        principal.key_id,
+        principal.scopes,
+        request_id,
+        environ.get("REMOTE_ADDR") or "",
+        principal.peer,
+        None if tags is None else if_match(tags),
+        None if timeout is None else deadline_of(timeout),
+        None if traceparent is None else sound_traceparent(traceparent),
+    )
 
 
 def sound_request_id(sent: str | None) -> str:
     """The id that a request sent, where it is one; else a new one."""
     if sent and _REQUEST_ID.fullmatch(sent):
         return sent
-    # Not a secret: uuid4 would ask the kernel, and let another thread go first meanwhile.
-    return str(uuid.UUID(int=_numbers.getrandbits(128), version=4))
+    # A UUID of version 4 that is no secret: uuid4 would ask the kernel, and let another thread go
+    # first meanwhile.
+    bits = f"{_bits(128):032x}"
+    return f"{bits[:8]}-{bits[8:12]}-4{bits[13:16]}-{'89ab'[_bits(2)]}{bits[17:20]}-{bits[20:]}"
 
 
-def deadline_of(sent: list[str]) -> float | None:
+def deadline_of(sent: str) -> float:
     """The moment until which the caller waits; raises Invalid for what is no time span."""
-    if not sent:
-        return None
-    seconds = float(sent[0]) if len(sent) == 1 and _TIMEOUT.fullmatch(sent[0]) else 0.0
+    seconds = float(sent) if _TIMEOUT.fullmatch(sent) else 0.0
     if not SHORTEST_TIMEOUT <= seconds <= LONGEST_TIMEOUT:
         told = f"One number of seconds from {SHORTEST_TIMEOUT} to {LONGEST_TIMEOUT}"
         raise Invalid.at("X-Request-Timeout", "invalid", told)
     return time.monotonic() + seconds
 
 
-def sound_traceparent(sent: str | None) -> str | None:
+def sound_traceparent(sent: str) -> str | None:
     """The trace that a request belongs to, where it names one."""
-    return sent if sent and _TRACEPARENT.fullmatch(sent) else None
+    return sent if _TRACEPARENT.fullmatch(sent) else None
 
 
-def if_match(header: str | None) -> tuple[str, ...] | None:
+def if_match(header: str) -> tuple[str, ...]:
     """The tags of an If-Match header; a weak one never matches (RFC 9110, 13.1.1).
 
     Raises Malformed for what is no list of tags.
     """
-    if header is None:
-        return None
     tags: list[str] = []
     position = 0
     while position < len(header):

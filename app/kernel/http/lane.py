@@ -1,7 +1,7 @@
-"""The lane: a short way past Flask for the plain requests of one hot route, inside the same app.
+"""The lane: a short way past Flask for the plain requests of hot routes, inside the same app.
 
 Flask's dispatch, Werkzeug's request and response and a schema's load and dump cost several times
-what a small answer does. So a request of the route is answered here if nothing about it is out of
+what a small answer does. So a request of such a route is answered here if nothing about it is out of
 the ordinary: the host is known, the body is JSON of a told length, the key is good, within its
 quota and has the scope, there is a place for the work, and ``answer`` understands the body.
 
@@ -12,10 +12,11 @@ and what has been taken out of a quota is not taken twice.
 
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from io import BytesIO
-from typing import Final
+from typing import Final, NamedTuple
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import structlog
@@ -30,10 +31,9 @@ from app.kernel.http.gate import (
     ADMITTED,
     Gate,
     Told,
-    deadline_of,
+    call_of,
     safe_headers,
     sound_request_id,
-    sound_traceparent,
 )
 from app.kernel.http.problems import refusal_of
 
@@ -49,77 +49,117 @@ _NOT_PLAIN: Final = frozenset(
         "HTTP_EXPECT",
     }
 )
+_FIRST_ERROR: Final = 400
+_STATUS: Final = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 log = structlog.get_logger("lane")
+
+
+class Answer(NamedTuple):
+    """An answer of JSON; ``headers`` are those besides what every answer has."""
+
+    body: bytes
+    status: int = 200
+    headers: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)
 class HotRoute:
-    """A route, and how its plain requests are answered.
+    """A route of POSTs, and how its plain requests are answered.
 
     ``path`` matches all paths of the route. ``answer`` takes the call, what the groups of the path
-    caught, the query string and the body; it gives the JSON of the answer, or None where Flask is
-    to answer. The ServiceErrors that it raises are told.
+    caught, the query string and the body; it gives None where Flask is to answer. The
+    ServiceErrors that it raises are told.
     """
 
     rule: str
     path: re.Pattern[str]
     scopes: tuple[str, ...]
-    answer: Callable[[Call, tuple[str, ...], str, bytes], bytes | None]
+    answer: Callable[[Call, tuple[str, ...], str, bytes], Answer | None]
 
 
 class Lane:
     """A WSGI app before Flask's."""
 
     def __init__(
-        self, app: WSGIApplication, gate: Gate, route: HotRoute, hosts: Collection[str] | None
+        self,
+        app: WSGIApplication,
+        gate: Gate,
+        routes: Sequence[HotRoute],
+        hosts: Collection[str] | None,
     ) -> None:
         """``hosts`` are the names that requests may address; None: any."""
         self._app = app
         self._gate = gate
-        self._route = route
+        self._routes = routes
         self._hosts = hosts
         self._known_hosts: set[str] = set()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
         started = time.perf_counter()
-        path = self._route.path.fullmatch(environ["PATH_INFO"])
-        if path is None or not self._is_plain(environ):
+        for route in self._routes:
+            path = route.path.fullmatch(environ["PATH_INFO"])
+            if path is not None:
+                break
+        else:
+            return self._app(environ, start_response)
+        if not self._is_plain(environ):
             return self._app(environ, start_response)
         try:
-            call, quota = self._admit(environ)
+            call, quota = self._admit(environ, route)
             body = self._body(environ)
         except (ServiceError, HTTPException):
             return self._app(environ, start_response)
-        refusal = None
         try:
-            answer = self._answer(environ, call, path.groups(), body)
+            answer = self._answer(environ, call, route, path.groups(), body)
         except ServiceError as error:
             refusal = refusal_of(error, path=environ["PATH_INFO"], request_id=call.request_id)
-            answer = b""
-        if answer is None:
-            return self._app(environ, start_response)
-        status = 200 if refusal is None else refusal.status_code
-        told = Told("POST", environ["PATH_INFO"], self._route.rule, status, call.request_id, call)
-        self._gate.tell(told, time.perf_counter() - started)
-        headers = [("Vary", "Authorization"), *safe_headers(call.request_id).items()]
-        headers += quota.items()
-        if refusal is not None:
-            refusal.headers.extend(headers)
+            self._tell(environ, route, call, refusal.status_code, started)
+            refusal.headers.extend(safe_headers(call.request_id))
+            refusal.headers.extend(quota)
             return refusal(environ, start_response)
-        headers += [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))]
-        start_response("200 OK", headers)
-        return [answer]
+        if answer is None:
+            environ["wsgi.input"] = BytesIO(body)
+            return self._app(environ, start_response)
+        self._tell(environ, route, call, answer.status, started)
+        headers = safe_headers(call.request_id)
+        headers += (
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(answer.body))),
+        )
+        headers += quota.items()
+        headers += answer.headers
+        start_response(_STATUS[answer.status], headers)
+        return [answer.body]
+
+    def _tell(
+        self, environ: WSGIEnvironment, route: HotRoute, call: Call, status: int, started: float
+    ) -> None:
+        told = Told(
+            "POST",
+            environ["PATH_INFO"],
+            route.rule,
+            status,
+            call.request_id,
+            call,
+            usual=status < _FIRST_ERROR,
+        )
+        self._gate.tell(told, time.perf_counter() - started)
 
     def _answer(
-        self, environ: WSGIEnvironment, call: Call, path: tuple[str, ...], body: bytes
-    ) -> bytes | None:
-        """The answer's body; None where Flask is to answer. Raises ServiceError."""
+        self,
+        environ: WSGIEnvironment,
+        call: Call,
+        route: HotRoute,
+        path: tuple[str, ...],
+        body: bytes,
+    ) -> Answer | None:
+        """The answer; None where Flask is to answer. Raises ServiceError."""
         ticket: Ticket | None = environ.get(TICKET)
         if ticket is not None:
             ticket.enter(call.remaining())
         try:
-            return self._route.answer(call, path, environ["QUERY_STRING"], body)
+            return route.answer(call, path, environ["QUERY_STRING"], body)
         except ServiceError:
             raise
         except Exception:
@@ -153,31 +193,18 @@ class Lane:
             self._known_hosts.add(host)
         return True
 
-    def _admit(self, environ: WSGIEnvironment) -> tuple[Call, Mapping[str, str]]:
+    def _admit(self, environ: WSGIEnvironment, route: HotRoute) -> tuple[Call, Mapping[str, str]]:
         """Who calls, with the headers of the quota; raises ServiceError for whom Flask refuses."""
         admitted = environ[ADMITTED] = self._gate.admit(environ.get("HTTP_AUTHORIZATION"))
         if not admitted.within_quota:
             raise ServiceError
-        principal = admitted.principal
         request_id = sound_request_id(environ.get("HTTP_X_REQUEST_ID"))
         environ["HTTP_X_REQUEST_ID"] = request_id
-        timeout = environ.get("HTTP_X_REQUEST_TIMEOUT")
-        call = Call(
-            project=principal.project,
-            key_id=principal.key_id,
-            scopes=principal.scopes,
-            request_id=request_id,
-            address=environ.get("REMOTE_ADDR", ""),
-            peer=principal.peer,
-            deadline=None if timeout is None else deadline_of([timeout]),
-            traceparent=sound_traceparent(environ.get("HTTP_TRACEPARENT")),
-        )
-        call.require(*self._route.scopes)
+        call = call_of(admitted.principal, request_id, environ)
+        call.require(*route.scopes)
         return call, self._gate.quota_headers(admitted)
 
     def _body(self, environ: WSGIEnvironment) -> bytes:
-        """The body, which whoever comes next may read again."""
         with self._gate.body_slots.hold(wait=BODY_PATIENCE):
             body: bytes = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
-        environ["wsgi.input"] = BytesIO(body)
         return body
