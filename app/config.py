@@ -31,6 +31,7 @@ class Settings:
     hosts: tuple[str, ...]
     proxy: int
     threads: int
+    one_core: bool
     workers: WorkerRange
     worker_idle_seconds: float
     slots: int

@@ -31,6 +31,7 @@ from app.kernel.leash import die_with
 from app.kernel.local_rpc import Handler, Server
 from app.kernel.logs import configure_logs
 from app.kernel.migrations import upgrade
+from app.kernel.one_core import stay_on_one_core
 from app.kernel.process_metrics import timed_jobs, with_metrics
 from app.kernel.sandbox.parent import Sandbox
 from app.kernel.sqlite_files import check_sound
@@ -115,6 +116,8 @@ def make_app() -> Flask:
     """The app inside granian's worker process."""
     die_with(int(os.environ[_SERVER_VARIABLE]))
     settings = Settings.from_environment()
+    if settings.one_core:
+        stay_on_one_core()
     configure_logs(settings.log_level, as_json=settings.log_json, role="api")
     wiring = Wiring(settings)
     app = create_app(settings, wiring)

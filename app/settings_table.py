@@ -198,6 +198,14 @@ SETTINGS: tuple[Setting, ...] = (
         _count(),
     ),
     Setting(
+        "one_core",
+        "MODELYARD_ONE_CORE",
+        "true",
+        "Keep the API process to one core, where its threads hand over the interpreter's lock for "
+        "less (Linux).",
+        _switch,
+    ),
+    Setting(
         "workers",
         "MODELYARD_WORKERS",
         "1",

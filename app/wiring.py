@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Final
 from wsgiref.types import WSGIApplication
 
 from prometheus_client import CollectorRegistry
@@ -63,11 +64,10 @@ from app.training.tables import TrainingRun
 _NO_APP = "no app has been made in this process"
 
 
-def _cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+# Those that the process had when it started: it may keep to one of them later.
+_CORES: Final = (
+    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+)
 
 
 @dataclass
@@ -214,13 +214,13 @@ class Wiring:
     @cached_property
     def fit_threads(self) -> int:
         """Threads of one fit."""
-        return self.settings.fit_threads or max(1, _cores() // self.settings.slots)
+        return self.settings.fit_threads or max(1, _CORES // self.settings.slots)
 
     @cached_property
     def admission(self) -> Admission:
         """Places for predictions."""
         settings = self.settings
-        slots = settings.predict_slots or max(2, _cores())
+        slots = settings.predict_slots or max(2, _CORES)
         return Admission(slots, settings.predict_waiters, settings.predict_wait, self.registry)
 
     @cached_property

@@ -95,6 +95,11 @@ class Admission:
             self._read[request] = now
         return True
 
+    def forget(self, request: object) -> None:
+        """A request that was expected comes no more."""
+        with self._lock:
+            self._read.pop(request, None)
+
     def _room(self, now: float) -> int:
         """How many may wait: only a few for each place, where there has long been something to do.
 
@@ -109,14 +114,14 @@ class Admission:
             else min(self._waiters, _LASTING_LINE * self._slots)
         )
 
-    def enter(self, request: object, patience: float = math.inf) -> None:
-        """Take a place for a request that has been read, after a wait in line where there is none.
+    def enter(self, patience: float = math.inf, *, read: object = None) -> None:
+        """Take a place, after a wait in line where there is none, for what has been ``read``.
 
         Raises Unavailable past the line's length or the longest wait, DeadlineExceeded when the
         caller's own ``patience`` in seconds ends before that.
         """
         with self._lock:
-            self._read.pop(request, None)
+            self._read.pop(read, None)
             if self._free:
                 self._free -= 1
                 return
@@ -134,16 +139,9 @@ class Admission:
             raise DeadlineExceeded("The deadline passed while waiting for a place")
         raise self.refusal()
 
-    def leave(self, request: object, since: float | None) -> None:
-        """Forget a request that was expected, and give back the place that it held since then.
-
-        The place goes to the first in line, if there is one.
-        """
+    def leave(self, seconds: float) -> None:
+        """Give a place back that was held for so long: to the first in line, if there is one."""
         with self._lock:
-            if since is None:
-                self._read.pop(request, None)
-                return
-            seconds = self.monotonic() - since
             self._mean += (seconds - self._mean) * (_WEIGHT if self._mean else 1)
             if self._line:
                 self._line.popleft().set()
@@ -174,10 +172,13 @@ class Ticket:
     def enter(self, patience: float = math.inf) -> None:
         """Take the place; see ``Admission.enter``."""
         if self._since is None:
-            self._admission.enter(self, patience)
+            self._admission.enter(patience, read=self)
             self._since = self._admission.monotonic()
 
     def leave(self) -> None:
         """Give the place back, if there is one to give."""
-        self._admission.leave(self, self._since)
-        self._since = None
+        if self._since is None:
+            self._admission.forget(self)
+        else:
+            since, self._since = self._since, None
+            self._admission.leave(self._admission.monotonic() - since)

@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 
 from app.kernel.errors import Invalid
-from app.scoring.cores import Judged
 from app.scoring.alone import Answering
+from app.scoring.cores import Judged
 from app.scoring.encoder import Batch
 from app.scoring.frame import Column, Recipe, rows_of
 from app.scoring.matrix import dense
@@ -60,9 +60,7 @@ class CompiledModel:
             return self._answer(Batch(self.recipe, columns))
         parts = []
         for start in range(0, rows, at_once):
-            part = {
-                name: columns[name][start : start + at_once] for name in self.recipe.sources
-            }
+            part = {name: columns[name][start : start + at_once] for name in self.recipe.sources}
             parts.append(self._answer(Batch(self.recipe, part)))
         return joined(parts)
 

@@ -17,9 +17,9 @@ from threadpoolctl import threadpool_limits
 from app.compiling import trees as compile_trees
 from app.compiling.compiler import compile_and_verify
 from app.scoring import categories, cores, numbers, texts
-from app.scoring.alone import MAKERS, Form, Piece
 from app.scoring.encoder import Numbers
 from app.scoring.format import load
+from app.scoring.pieces import MAKERS, Form, Piece
 from tests.compiling.cases import (
     INPUTS,
     RECIPE,

@@ -1,6 +1,5 @@
 """A compiled model answers alike about rows together, alone, in parts and from many threads."""
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any

@@ -1,8 +1,8 @@
 """The lane: a short way past Flask for the plain requests of hot routes, inside the same app.
 
 Flask's dispatch, Werkzeug's request and response and a schema's load and dump cost several times
-what a small answer does. So a request of such a route is answered here if nothing about it is out of
-the ordinary: the host is known, the body is JSON of a told length, the key is good, within its
+what a small answer does. So a request of such a route is answered here if nothing about it is out
+of the ordinary: the host is known, the body is JSON of a told length, the key is good, within its
 quota and has the scope, there is a place for the work, and ``answer`` understands the body.
 
 Anything else goes on to Flask just as it came, its body read or not: what is wrong with a request
