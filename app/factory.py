@@ -22,8 +22,14 @@ from app.kernel.http.pages import register_documents
 from app.kernel.http.problems import register_problems
 from app.models.resources import blp as models_blueprint
 from app.predictions.batch_resources import blp as predictions_blueprint
-from app.predictions.hot_path import PATH
-from app.predictions.resources import ADMITTED, HOT_ENDPOINT, HOT_RULE
+from app.predictions.hot_path import PREDICT_PATH, STORE_PATH
+from app.predictions.resources import (
+    ADMITTED,
+    PREDICT_ENDPOINT,
+    PREDICT_RULE,
+    STORE_ENDPOINT,
+    STORE_RULE,
+)
 from app.training.resources import blp as training_blueprint
 from app.wiring import Wiring
 
@@ -134,9 +140,14 @@ def _set_before_flask(app: Flask, api: Api, gate: Gate, wiring: Wiring) -> None:
     inner = lending_to_deletions(cast("WSGIApplication", app.wsgi_app), wiring.disk_reserve)
     serves_predictions = "predictions" in settings.services
     if serves_predictions:
-        scopes = api.operations[HOT_ENDPOINT, "POST"].scopes
-        route = HotRoute(HOT_RULE, PATH, scopes, wiring.hot_path.answer)
-        inner = Lane(inner, gate, [route], app.config["TRUSTED_HOSTS"])
+        routes = [
+            HotRoute(rule, path, api.operations[endpoint, "POST"].scopes, answer)
+            for rule, endpoint, path, answer in (
+                (PREDICT_RULE, PREDICT_ENDPOINT, PREDICT_PATH, wiring.hot_path.predict),
+                (STORE_RULE, STORE_ENDPOINT, STORE_PATH, wiring.hot_path.store),
+            )
+        ]
+        inner = Lane(inner, gate, routes, app.config["TRUSTED_HOSTS"])
     if settings.proxy:
         count = settings.proxy
         inner = ProxyFix(inner, x_for=count, x_proto=count, x_host=count)

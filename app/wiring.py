@@ -321,7 +321,7 @@ class Wiring:
     def hot_path(self) -> HotPath:
         """The short way of unstored predictions."""
         most_rows = min(self.settings.max_rows, MOST_MEMBERS)
-        return HotPath(self.directory, self.engine, most_rows)
+        return HotPath(self.predictions, self.directory, self.engine, most_rows)
 
     @cached_property
     def batches(self) -> BatchPredictions:

@@ -55,9 +55,14 @@ class EventsDropped(KernelBase):
 
 def append(session: Session, event: Event) -> None:
     """Write an event in the session's transaction, in commit order."""
+    hold_order(session)
+    session.add(event)
+
+
+def hold_order(session: Session) -> None:
+    """Take the lock under which positions are drawn, until the transaction ends."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('kernel_events', 0))"))
-    session.add(event)
 
 
 class EventLog:

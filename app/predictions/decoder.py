@@ -40,6 +40,11 @@ class Decoded(NamedTuple):
     include: Sequence[str] | None
 
     @property
+    def objects(self) -> list[dict[str, Any]]:
+        """The rows as objects."""
+        return [dict(zip(self.names, row, strict=True)) for row in self.rows]
+
+    @property
     def columns(self) -> Columns:
         """The rows as columns."""
         columns = zip(*self.rows, strict=True)
@@ -50,6 +55,7 @@ class _Table(msgspec.Struct, forbid_unknown_fields=True):
     columns: list[str]
     rows: msgspec.Raw
     include: _INCLUDE | UnsetType = UNSET  # type: ignore[valid-type]
+    model: str | UnsetType = UNSET
 
 
 class _Heading(NamedTuple):
@@ -84,6 +90,7 @@ class RowsDecoder:
             [
                 ("inputs", Annotated[list[row], self._length]),  # type: ignore[valid-type]
                 ("include", _INCLUDE | UnsetType, UNSET),
+                ("model", str | UnsetType, UNSET),
             ],
             forbid_unknown_fields=True,
         )
@@ -91,25 +98,34 @@ class RowsDecoder:
         self._table = msgspec.json.Decoder(_Table)
         self._by_heading: dict[tuple[str, ...], _Heading] = {}
 
-    def read(self, body: bytes) -> Decoded | None:
-        """The rows, or None where the body is to be read by the strict reader."""
+    def read(self, body: bytes, model: str | None = None) -> Decoded | None:
+        """The rows, or None where the body is to be read by the strict reader.
+
+        ``model`` is what the member of that name says; None where there must not be one.
+        """
         if b"\\u0000" in body:
             return None
+        named = UNSET if model is None else model
         try:
-            return self._read_objects(body) or self._read_table(body)
+            return self._read_objects(body, named) or self._read_table(body, named)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
 
-    def _read_objects(self, body: bytes) -> Decoded | None:
+    def _read_objects(self, body: bytes, model: str | UnsetType) -> Decoded | None:
         try:
             found: Any = self._objects.decode(body)
         except msgspec.ValidationError:
             return None
+        if found.model != model:
+            return None
         rows = [astuple(row) for row in found.inputs]
-        return self._sound(body, rows, found.include, len(rows) * self._colons + 1)
+        keys = len(rows) * self._colons + 1 + (model is not UNSET)
+        return self._sound(body, rows, found.include, keys)
 
-    def _read_table(self, body: bytes) -> Decoded | None:
+    def _read_table(self, body: bytes, model: str | UnsetType) -> Decoded | None:
         found = self._table.decode(body)
+        if found.model != model:
+            return None
         names = tuple(found.columns)
         heading = self._by_heading.get(names) or self._learn(names)
         if heading is None:
@@ -117,7 +133,8 @@ class RowsDecoder:
         rows = heading.decoder.decode(found.rows)
         if heading.in_order is not None:
             rows = [heading.in_order(row) for row in rows]
-        return self._sound(body, rows, found.include, 2 + sum(name.count(":") for name in names))
+        keys = 2 + (model is not UNSET) + sum(name.count(":") for name in names)
+        return self._sound(body, rows, found.include, keys)
 
     def _learn(self, names: tuple[str, ...]) -> "_Heading | None":
         """A decoder of rows in the order of a heading, if it names every column once."""

@@ -21,8 +21,10 @@ blp = Blueprint(
 
 # The paths whose POSTs take one of the places for predictions.
 ADMITTED: Final = re.compile(r"/api/v1/(models/[^/]+/predict|predictions)")
-HOT_RULE: Final = "/api/v1/models/<name:model>/predict"
-HOT_ENDPOINT: Final = "predictions.Predict"
+PREDICT_RULE: Final = "/api/v1/models/<name:model>/predict"
+PREDICT_ENDPOINT: Final = "predictions.Predict"
+STORE_RULE: Final = "/api/v1/predictions"
+STORE_ENDPOINT: Final = "predictions.PredictionCollection"
 _ROW = {
     "island": "Biscoe",
     "bill_length_mm": 46.1,
@@ -47,7 +49,7 @@ def _predictions() -> Predictions:
     return cast("Predictions", current_app.extensions["predictions"])
 
 
-@blp.route("/api/v1/predictions")
+@blp.route(STORE_RULE)
 class PredictionCollection(MethodView):
     """The project's stored predictions."""
 
@@ -96,7 +98,7 @@ class Prediction(MethodView):
         _predictions().delete(current_call(), prediction)
 
 
-@blp.route(HOT_RULE)
+@blp.route(PREDICT_RULE)
 class Predict(Action):
     """The hot path."""
 

@@ -1,21 +1,21 @@
 """Predictions of single rows: stored and unstored."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 from sqlalchemy import ColumnElement, delete, exists, select, tuple_
 
 from app.kernel.auth import Call
-from app.kernel.changes import Changes
+from app.kernel.changes import Changes, Made
 from app.kernel.errors import Invalid, NotFound
+from app.kernel.group_commit import GroupCommit
 from app.kernel.http.pagination import Listing, Page
 from app.kernel.retention import BATCH, PAUSE_SECONDS, drop_some
 from app.kernel.signing import KeyRing
-from app.kernel.sql import Database, new_id
+from app.kernel.sql import Database, new_id, utc_now
 from app.predictions.directory import Directory, Reference
 from app.predictions.engine import Engine
 from app.predictions.inputs import read_rows
@@ -34,8 +34,7 @@ PREDICTIONS = Listing(
 )
 
 
-@dataclass(frozen=True)
-class Predicted:
+class Predicted(msgspec.Struct, frozen=True):
     """An answer that isn't stored."""
 
     model: str
@@ -57,6 +56,7 @@ class Predictions:
     ) -> None:
         self._database = database
         self._changes = Changes(database, "predictions")
+        self._kept = GroupCommit(self._changes.make)
         self._ring = ring
         self._directory = directory
         self._engine = engine
@@ -81,21 +81,28 @@ class Predictions:
             predicted = self.predict(call, Reference.parse(body["model"]), body)
         except NotFound as error:
             raise Invalid.at("/model", "unknown_model", error.detail) from error
+        return self.keep(call, predicted, _as_objects(body))
+
+    def keep(
+        self, call: Call, predicted: Predicted, inputs: Sequence[Mapping[str, Any]]
+    ) -> Prediction:
+        """Keep an answer with its inputs: durable when this returns."""
+        now = utc_now()
         row = Prediction(
+            id=new_id(),
             project=call.project,
+            row_version=1,
+            created_at=now,
+            updated_at=now,
             model=predicted.model,
             version=predicted.version,
             engine=predicted.engine,
             rows=len(predicted.outputs),
-            inputs_json=json.dumps(_as_objects(body), ensure_ascii=False),
-            outputs_json=json.dumps(list(predicted.outputs), ensure_ascii=False),
+            inputs_json=msgspec.json.encode(inputs).decode(),
+            outputs_json=msgspec.json.encode(predicted.outputs).decode(),
         )
-        with self._changes.begin(call) as change:
-            change.session.add(row)
-            change.session.flush()
-            told = {"model": row.model, "version": row.version, "rows": row.rows}
-            change.record("prediction.created", row.subject, told)
-            change.answer(row)
+        told = {"model": row.model, "version": row.version, "rows": row.rows}
+        self._kept.put(Made(call, row, "prediction.created", told), call.remaining())
         return row
 
     def list(self, call: Call, arguments: Mapping[str, Any]) -> Page[Prediction]:

@@ -108,3 +108,37 @@ def test_who_may_not_predict_is_refused_and_noted_once(predicting, monkeypatch):
     assert_problem(ask(reader), 403)
     assert_problem(ask(predicting.client("myk_unknown0_" + "k" * 43)), 401)
     assert noted == ["forbidden", "unauthenticated"]
+
+
+@pytest.mark.parametrize("model", ["fast", "fast/1", "fast@other", "nobody", "a b", "slow"])
+@pytest.mark.parametrize("more", [{}, {"include": ["label"]}, {"include": []}, {"unknown": 1}])
+def test_both_ways_store_the_same(predicting, taken, model, more):
+    client = predicting.client()
+    body = json.dumps({"model": model, "inputs": [ROW, ROW], **more})
+    told = []
+    for kind in ("application/json", LONG):
+        answer = ask(client, body, kind, "/api/v1/predictions", **{"X-Request-Id": "here"})
+        headers = dict(answer.headers)
+        headers.pop("Content-Length")
+        if answer.status_code == 201:
+            made = client.get(answer.headers["Location"])
+            assert made.json == answer.json
+            assert made.headers["ETag"] == headers.pop("ETag")
+            assert headers.pop("Location").endswith(answer.json["id"])
+        shown = {n: v for n, v in answer.json.items() if n not in {"id", "created_at"}}
+        told.append((answer.status, headers, shown))
+    assert told[0] == told[1]
+    assert count(taken) == (told[0][0] == "201 CREATED" and model != "slow")
+
+
+def test_the_lane_stores_with_event_and_audit(predicting, taken):
+    client = predicting.client()
+    body = json.dumps({"model": "fast", "columns": list(ROW), "rows": [list(ROW.values())]})
+    stored = ask(client, body, path="/api/v1/predictions").json
+    assert count(taken) == 1
+    assert stored["inputs"] == [ROW]
+    happened = client.get("/api/v1/events?limit=1000").json["items"]
+    last = [event for event in happened if event["type"] == "modelyard.prediction.created"][-1]
+    assert last["subject"] == f"predictions/{stored['id']}"
+    rows = client.get("/api/v1/audit?page_size=100").json["items"]
+    assert last["subject"] in {row["subject"] for row in rows}

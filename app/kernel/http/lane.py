@@ -50,7 +50,7 @@ _NOT_PLAIN: Final = frozenset(
     }
 )
 _FIRST_ERROR: Final = 400
-_STATUS: Final = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+_STATUS: Final = {status.value: f"{status.value} {status.phrase.upper()}" for status in HTTPStatus}
 log = structlog.get_logger("lane")
 
 
@@ -59,7 +59,11 @@ class Answer(NamedTuple):
 
     body: bytes
     status: int = 200
-    headers: Sequence[tuple[str, str]] = ()
+    headers: Iterable[tuple[str, str]] = ()
+
+
+Later = Callable[[], Answer]
+"""What an answer waits for without a place, for it costs nothing meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class HotRoute:
     rule: str
     path: re.Pattern[str]
     scopes: tuple[str, ...]
-    answer: Callable[[Call, tuple[str, ...], str, bytes], Answer | None]
+    answer: Callable[[Call, tuple[str, ...], str, bytes], Answer | Later | None]
 
 
 class Lane:
@@ -159,7 +163,12 @@ class Lane:
         if ticket is not None:
             ticket.enter(call.remaining())
         try:
-            return route.answer(call, path, environ["QUERY_STRING"], body)
+            answer = route.answer(call, path, environ["QUERY_STRING"], body)
+            if answer is None or isinstance(answer, Answer):
+                return answer
+            if ticket is not None:
+                ticket.leave()
+            return answer()
         except ServiceError:
             raise
         except Exception:

@@ -1,0 +1,110 @@
+"""Group commit: one transaction for all who come meanwhile, and each hears of its own item."""
+
+import threading
+import time
+from itertools import chain
+
+import pytest
+
+from app.kernel.errors import Conflict, DeadlineExceeded, ServiceError, Unavailable
+from app.kernel.group_commit import GroupCommit
+
+
+class Disk:
+    """Keeps what it is given, when it is let, and refuses what it is told to."""
+
+    def __init__(self):
+        self.kept, self.go, self.fault = [], threading.Event(), {}
+        self.go.set()
+
+    def write(self, items):
+        assert self.go.wait(30)
+        for item in items:
+            if item in self.fault:
+                raise self.fault[item]
+        self.kept.append(list(items))
+
+
+@pytest.fixture
+def disk():
+    return Disk()
+
+
+def put_all(group, items, patience=30):
+    """What became of each item, all put at the same time."""
+    found = {}
+
+    def put(item):
+        try:
+            group.put(item, patience)
+            found[item] = "kept"
+        except (ServiceError, AssertionError) as error:
+            found[item] = type(error)
+
+    threads = [threading.Thread(target=put, args=[item]) for item in items]
+    for thread in threads:
+        thread.start()
+    return found, threads
+
+
+def ended(threads):
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def until(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def test_those_who_come_meanwhile_are_written_together(disk):
+    disk.go.clear()
+    group = GroupCommit(disk.write)
+    found, threads = put_all(group, range(9))
+    until(lambda: len(group._line) == 8)
+    disk.go.set()
+    ended(threads)
+    assert found == dict.fromkeys(range(9), "kept")
+    assert [len(items) for items in disk.kept] == [1, 8]
+    assert sorted(chain(*disk.kept)) == list(range(9))
+
+
+def test_what_is_wrong_with_one_does_not_touch_the_others(disk):
+    disk.go.clear()
+    disk.fault[3] = Conflict("taken")
+    group = GroupCommit(disk.write)
+    found, threads = put_all(group, range(5))
+    until(lambda: len(group._line) == 4)
+    disk.go.set()
+    ended(threads)
+    assert found == {**dict.fromkeys(range(5), "kept"), 3: Conflict}
+    assert sorted(chain(*disk.kept)) == [0, 1, 2, 4]
+
+
+def test_a_trouble_of_the_database_is_told_to_all_at_once(disk):
+    disk.go.clear()
+    disk.fault = dict.fromkeys(range(5), Unavailable("away"))
+    group = GroupCommit(disk.write)
+    found, threads = put_all(group, range(5))
+    until(lambda: len(group._line) == 4)
+    disk.go.set()
+    ended(threads)
+    assert found == dict.fromkeys(range(5), Unavailable)
+    assert disk.kept == []
+    group = GroupCommit(Disk().write)
+    group.put("the next")
+
+
+def test_who_can_not_wait_longer_is_not_written(disk):
+    disk.go.clear()
+    group = GroupCommit(disk.write)
+    _, threads = put_all(group, ["first"])
+    until(lambda: group._turn.locked() and not group._line)
+    with pytest.raises(DeadlineExceeded):
+        group.put("late", 0.01)
+    disk.go.set()
+    ended(threads)
+    assert disk.kept == [["first"]]
