@@ -213,8 +213,11 @@ def tree(kind: type[ServiceError] = ServiceError) -> Iterator[type[ServiceError]
 
 
 def told(message: Mapping[str, Any]) -> ServiceError:
-    """The error that another process told of by ``as_dict``, as the same class."""
-    kinds = {kind.code: kind for kind in tree()}
+    """The error that another process told of by ``as_dict``, as the class whose code it names.
+
+    A class without a code of its own says more than the code: its errors become its parent's.
+    """
+    kinds = {kind.code: kind for kind in reversed(list(tree()))}
     found = [
         FieldError(item["pointer"], item["code"], item["detail"], item.get("allowed"))
         for item in message.get("errors", ())

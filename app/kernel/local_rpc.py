@@ -36,12 +36,12 @@ def _nothing(_arguments: dict[str, Any]) -> None:
     """Answers a ping."""
 
 
-class Lost(Exception):
-    """The process died after it had been asked; ``status`` is how, where somebody has seen it."""
+class Lost(Unavailable):
+    """The process died after it had been asked; ``exit_status``: how, where somebody saw it."""
 
-    def __init__(self, name: str, status: int | None = None) -> None:
-        super().__init__(f"The {name} process has gone")
-        self.status = status
+    def __init__(self, name: str, exit_status: int | None = None) -> None:
+        super().__init__(f"The {name} process has gone", retry_after=1)
+        self.exit_status = exit_status
 
 
 class Answering:
@@ -135,22 +135,8 @@ class Client:
         """The answer to a question; ``deadline`` is a moment of the monotonic clock.
 
         Raises the handler's ServiceError, DeadlineExceeded when it takes longer, Unavailable when
-        the process is not there or dies meanwhile.
+        the process is not there, Lost when it dies meanwhile.
         """
-        try:
-            return self.try_to_ask(method, arguments, seconds=seconds, deadline=deadline)
-        except Lost as error:
-            raise self._has_gone() from error
-
-    def try_to_ask(
-        self,
-        method: str,
-        arguments: dict[str, Any],
-        *,
-        seconds: float,
-        deadline: float | None = None,
-    ) -> Any:
-        """``ask`` for those who want to know that the process died of it: raises Lost then."""
         for kind, value in self._converse(method, arguments, seconds, deadline):
             if kind == "ok":
                 return value
@@ -171,15 +157,9 @@ class Client:
         """The chunks of an answer; ``seconds`` is the longest wait for the next one, ``deadline``
         the moment of the monotonic clock by which the last one must be there.
         """
-        try:
-            for kind, value in self._converse(method, arguments, seconds, deadline):
-                if kind == "chunk":
-                    yield value
-        except Lost as error:
-            raise self._has_gone() from error
-
-    def _has_gone(self) -> Unavailable:
-        return Unavailable(f"The {self._name} process has gone", retry_after=1)
+        for kind, value in self._converse(method, arguments, seconds, deadline):
+            if kind == "chunk":
+                yield value
 
     def _converse(
         self,

@@ -62,7 +62,7 @@ class ScorerClient:
         try:
             outputs = self._ask(self._alone, arguments, deadline)
         except Lost as error:
-            if error.status == -signal.SIGALRM:
+            if error.exit_status == -signal.SIGALRM:
                 self._breakers.struck(location, _TIME)
                 raise DeadlineExceeded(
                     f"{location['subject']} took more than {self._seconds:g} s for these rows"
@@ -81,7 +81,7 @@ class ScorerClient:
         return outputs
 
     def _ask(self, client: Client, arguments: dict[str, Any], deadline: float | None) -> Outputs:
-        outputs: list[dict[str, Any]] = client.try_to_ask(
+        outputs: list[dict[str, Any]] = client.ask(
             "score", arguments, seconds=self._seconds + _SPARE_SECONDS, deadline=deadline
         )
         return outputs

@@ -141,7 +141,7 @@ def test_a_scorer_that_is_slow_is_left_at_the_deadline(predicting, monkeypatch, 
         asked.append(deadline - time.monotonic())
         return [{}]
 
-    monkeypatch.setattr(scorer._shared, "try_to_ask", answer_at_once)
+    monkeypatch.setattr(scorer._shared, "ask", answer_at_once)
     path = "/api/v1/models/slow/predict"
     body = {"inputs": [ROW]}
     assert predicting.client().post(path, json=body, headers=within("2")).status_code == 200

@@ -36,12 +36,12 @@ class Kept:
     def ask(self, method, *, alone=False, **arguments):
         path = self.folder / ("alone/one" if alone else "shared")
         client = Client(lambda: path, "kept", keep=False)
-        return client.try_to_ask(method, arguments, seconds=30)
+        return client.ask(method, arguments, seconds=30)
 
     def lost(self, method, *, alone):
         with pytest.raises(Lost) as caught:
             self.ask(method, alone=alone)
-        return caught.value.status
+        return caught.value.exit_status
 
     def children(self):
         return psutil.Process(self.process.pid).children()
