@@ -21,19 +21,11 @@ from pathlib import Path
 import httpx
 import psutil
 
+from app.predictions.resources import EXAMPLE_ROW
 from benchmarks.load import Answers, Load
 from tests.server import Server, wait_for
 
 _PENGUINS = Path(__file__).resolve().parents[1] / "examples" / "penguins.csv"
-_ROW = {
-    "island": "Biscoe",
-    "bill_length_mm": 46.1,
-    "bill_depth_mm": 13.2,
-    "flipper_length_mm": 211,
-    "body_mass_g": 4500,
-    "sex": "female",
-    "year": 2007,
-}
 _CALLERS = (2, 4, 8, 16)
 _TIMES = 5
 # A fit that takes longer than it is looked at.
@@ -80,7 +72,7 @@ def _started(client: httpx.Client, estimator: object) -> str:
 
 
 def _load(server: Server) -> Load:
-    body = json.dumps({"inputs": [_ROW]}).encode()
+    body = json.dumps({"inputs": [EXAMPLE_ROW]}).encode()
     head = (
         "POST /api/v1/models/penguins/predict HTTP/1.1",
         f"Host: 127.0.0.1:{server.port}",

@@ -120,31 +120,32 @@ def _scaled(flow: Flow, shift: Any, divisor: Any) -> Flow:
     return Flow.matrix(flow.width, origins, gaps=flow.gaps)
 
 
+def _scale(scaler: Any, flow: Flow, plan: Plan, shift: Any, divisor: Any) -> Built:
+    """``(x - shift) / divisor``, each None where the scaler doesn't."""
+    steps, flow = matrix_for(scaler, flow, plan)
+    return [*steps, Scale(floats(shift), floats(divisor))], _scaled(flow, shift, divisor)
+
+
 @transforms(StandardScaler)
 def build_standard_scaler(scaler: StandardScaler, flow: Flow, plan: Plan) -> Built:
     """Mean 0, deviation 1."""
-    steps, flow = matrix_for(scaler, flow, plan)
     shift = scaler.mean_ if scaler.with_mean else None
-    divisor = scaler.scale_ if scaler.with_std else None
-    return [*steps, Scale(floats(shift), floats(divisor))], _scaled(flow, shift, divisor)
+    return _scale(scaler, flow, plan, shift, scaler.scale_ if scaler.with_std else None)
 
 
 @transforms(RobustScaler)
 def build_robust_scaler(scaler: RobustScaler, flow: Flow, plan: Plan) -> Built:
     """Median 0, range of quantiles 1."""
-    steps, flow = matrix_for(scaler, flow, plan)
     shift = scaler.center_ if scaler.with_centering else None
-    divisor = scaler.scale_ if scaler.with_scaling else None
-    return [*steps, Scale(floats(shift), floats(divisor))], _scaled(flow, shift, divisor)
+    return _scale(scaler, flow, plan, shift, scaler.scale_ if scaler.with_scaling else None)
 
 
 @transforms(MaxAbsScaler)
 def build_max_abs_scaler(scaler: MaxAbsScaler, flow: Flow, plan: Plan) -> Built:
     """Greatest size 1."""
-    steps, flow = matrix_for(scaler, flow, plan)
-    scaled = [*steps, Scale(None, floats(scaler.scale_))]
+    steps, after = _scale(scaler, flow, plan, None, scaler.scale_)
     cut = [Clip(-1.0, 1.0)] if getattr(scaler, "clip", False) else []
-    return [*scaled, *cut], _scaled(flow, None, scaler.scale_)
+    return [*steps, *cut], after
 
 
 @transforms(MinMaxScaler)

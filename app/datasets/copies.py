@@ -8,24 +8,15 @@ import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
+from app.datasets.ports import LocalFile
 from app.kernel.artifacts.store import ArtifactStore
 from app.kernel.artifacts.stored import Stored, disk_errors
 from app.kernel.errors import StorageFull
 from app.kernel.sql import new_id
 
 MOST_BYTES = 10 << 30
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A file that is there, its size and its digest."""
-
-    path: Path
-    bytes: int
-    digest: str
 
 
 class Copies:
@@ -40,7 +31,7 @@ class Copies:
         self._lock = threading.Lock()
         self._makers: dict[str, threading.Lock] = {}
         self._used: dict[str, int] = {}
-        self._kept: dict[str, Kept] = {}
+        self._kept: dict[str, LocalFile] = {}
 
     @contextmanager
     def table(self, stored: Stored) -> Iterator[Path]:
@@ -58,7 +49,7 @@ class Copies:
                 kept = self.kept(name) or self._fetched(stored, name)
             yield kept.path
 
-    def kept(self, name: str) -> Kept | None:
+    def kept(self, name: str) -> LocalFile | None:
         """The file of that name, if it is there."""
         with self._lock:
             if name in self._kept:
@@ -96,11 +87,11 @@ class Copies:
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
-    def keep(self, name: str, draft: Path, digest: str) -> Kept:
+    def keep(self, name: str, draft: Path, digest: str) -> LocalFile:
         """Give a finished draft its name, and let older files give way."""
         path = self._folder / name
         with disk_errors(), self._lock:
-            kept = self._kept[name] = Kept(path, draft.stat().st_size, digest)
+            kept = self._kept[name] = LocalFile(path, draft.stat().st_size, digest)
             draft.replace(path)
             for other in list(self._kept):
                 if sum(found.bytes for found in self._kept.values()) <= self._most:
@@ -109,7 +100,7 @@ class Copies:
                     self._kept.pop(other).path.unlink(missing_ok=True)
         return kept
 
-    def _fetched(self, stored: Stored, name: str) -> Kept:
+    def _fetched(self, stored: Stored, name: str) -> LocalFile:
         with self.draft() as draft:
             self._store.fetch(stored.key, stored.digest, draft, size=stored.bytes)
             return self.keep(name, draft, stored.digest)

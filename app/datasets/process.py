@@ -16,10 +16,11 @@ from typing import Any
 import msgspec
 
 from app.config import Settings
-from app.datasets.copies import Copies, Kept
+from app.datasets.copies import Copies
 from app.datasets.export import export, read_rejects, read_rows
 from app.datasets.ingest.run import ingest
 from app.datasets.ingest_request import IngestRequest
+from app.datasets.ports import LocalFile
 from app.kernel.artifacts.store import open_store
 from app.kernel.artifacts.stored import Digest, Stored, disk_errors
 from app.kernel.errors import Unavailable
@@ -170,7 +171,7 @@ class Tables:
         told = {"path": str(kept.path), "bytes": kept.bytes, "digest": kept.digest}
         yield _message("result", told)
 
-    def _written(self, question: dict[str, Any], name: str) -> Generator[bytes, None, Kept]:
+    def _written(self, question: dict[str, Any], name: str) -> Generator[bytes, None, LocalFile]:
         beat, digest = time.monotonic(), Digest()
         spreadsheet = question["spreadsheet"]
         with (

@@ -15,11 +15,10 @@ from app.datasets.ingest_request import FORMATS, ColumnRule, IngestRequest
 from app.datasets.uploads import Intake, Upload
 from app.kernel import faults
 from app.kernel.errors import Invalid, ServiceError, Unavailable, UnsupportedMediaType
-from app.kernel.http.api import held_key
 from app.kernel.http.bodies import content_coding, decode_json, field_errors
 from app.kernel.http.multipart import Form, FormReader
-from app.kernel.http.receiving import promised_digest
-from app.kernel.http.uploads import PIECE, Body, Promise, Spool, plain_filename, throttled
+from app.kernel.http.receiving import keeper, promised_digest
+from app.kernel.http.uploads import PIECE, Body, Promise, Spool, plain_filename
 from app.kernel.work_folders import work_folder
 
 TYPES = {
@@ -31,7 +30,6 @@ TYPES = {
 OCTETS = "application/octet-stream"
 _SUFFIXES = {**{f".{name}": name for name in FORMATS}, ".jsonl": "ndjson", ".pq": "parquet"}
 _GZIP_TYPES = ("application/gzip", "application/x-gzip")
-_RENEWAL_SECONDS = 15.0
 _UNLIMITED = 2**62
 _MOST_TAKEN = 8 << 20
 
@@ -64,12 +62,6 @@ def let_digest_stand_for_body() -> None:
                 "Content-Digest", "required", "An upload with Idempotency-Key needs Content-Digest"
             )
         g.body = digest.encode()
-
-
-def keeper() -> Any:
-    """A function to call often: it holds the request's Idempotency-Key while that is needed."""
-    held = held_key()
-    return throttled(_RENEWAL_SECONDS, held.renew if held is not None else lambda: None)
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from app.datasets.receiving import (
     answered_on_refusal,
     checked,
     is_form,
-    keeper,
     let_digest_stand_for_body,
     prefers_async,
     received,
@@ -27,6 +26,7 @@ from app.kernel.auth import secured
 from app.kernel.errors import Invalid, UnsupportedMediaType
 from app.kernel.http.api import Blueprint, current_call
 from app.kernel.http.bodies import JSON_TYPES
+from app.kernel.http.receiving import keeper
 from app.kernel.long_work.views import (
     EVENTS_DOC,
     EventQuery,

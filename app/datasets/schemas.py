@@ -17,7 +17,7 @@ from app.kernel.http.fields import (
     UtcTime,
 )
 from app.kernel.http.spec import CONTENT_DIGEST, IDEMPOTENCY_KEY
-from app.kernel.long_work.views import Progress, WorkError
+from app.kernel.long_work.views import Progress, RefusedPlace, WorkError
 from app.kernel.references import Referrer
 
 # apispec adds "null" by itself where None is allowed.
@@ -203,13 +203,8 @@ class TableWarning(Output):
     detail = fields.String(required=True)
 
 
-class RowError(Output):
+class RowError(RefusedPlace):
     """Why something was refused, and where."""
-
-    pointer = fields.String(required=True)
-    code = fields.String(required=True)
-    detail = fields.String(required=True)
-    allowed = fields.Raw()
 
 
 class VersionError(WorkError):

@@ -16,7 +16,7 @@ from app.kernel.http.fields import (
     Tags,
     UtcTime,
 )
-from app.kernel.long_work.views import WorkError
+from app.kernel.long_work.views import RefusedPlace, WorkError
 from app.kernel.references import Referrer
 from app.models import examples
 from app.models.aliases import MOVES
@@ -209,13 +209,8 @@ class Serving(Output):
     verified = fields.Nested(Verified, required=True, allow_none=True, dump_default=None)
 
 
-class ModelFault(Output):
+class ModelFault(RefusedPlace):
     """One reason why a file was refused, and where."""
-
-    pointer = fields.String(required=True)
-    code = fields.String(required=True)
-    detail = fields.String(required=True)
-    allowed = fields.Raw()
 
 
 class ModelVersionError(WorkError):

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import structlog
 
-from app.kernel.artifacts.store import ArtifactStore
+from app.compiling import NOT_YET
+from app.kernel.artifacts.store import ArtifactStore, put_all
 from app.kernel.artifacts.stored import ArtifactCorrupt
 from app.kernel.errors import ServiceError, StorageFull, Unavailable
 from app.kernel.jobs.claims import Interrupted, Job, LostWorker
@@ -28,11 +29,6 @@ LIMITS = Limits(
 COMPILE_LIMITS = replace(LIMITS, wall_seconds=120.0)
 _TARGET, _COMPILE = "app.models.skops.importing:run", "app.models.skops.serving:run"
 _FILES: Final[Mapping[str, str]] = {"joblib": "model.joblib", "compiled": "compiled.myc"}
-_NOT_COMPILED = {
-    "engine": "sklearn",
-    "reason": "the compiled form was not finished",
-    "verified": None,
-}
 _CODES = {"error": "import_error", "process_limit": "import_error", "file_limit": "storage_full"}
 
 
@@ -132,18 +128,14 @@ class ImportHandler:
         if outcome.code == "cancelled":
             raise _reason(outcome)
         log.warning("not_compiled", version=job.ref, code=outcome.code, why=outcome.detail[:300])
-        return _NOT_COMPILED
+        return NOT_YET
 
     def _promote(self, version: Version, folder: Path) -> list[NewArtifact]:
         """Put what the children made into the store."""
-        made = [(name, folder / file) for name, file in _FILES.items()]
-        return [
-            NewArtifact(
-                name, self._store.put(f"{version.project}/models/{new_id()}{path.suffix}", path)
-            )
-            for name, path in made
-            if path.exists()
-        ]
+        made = {name: folder / file for name, file in _FILES.items() if (folder / file).exists()}
+        place = f"{version.project}/models/{new_id()}"
+        stored = put_all(self._store, {place + file.suffix: file for file in made.values()})
+        return [NewArtifact(name, one) for name, one in zip(made, stored, strict=True)]
 
 
 def _reason(outcome: Outcome) -> Exception:

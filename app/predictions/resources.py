@@ -25,7 +25,7 @@ PREDICT_RULE: Final = "/api/v1/models/<name:model>/predict"
 PREDICT_ENDPOINT: Final = "predictions.Predict"
 STORE_RULE: Final = "/api/v1/predictions"
 STORE_ENDPOINT: Final = "predictions.PredictionCollection"
-_ROW = {
+EXAMPLE_ROW: Final = {
     "island": "Biscoe",
     "bill_length_mm": 46.1,
     "bill_depth_mm": 13.2,
@@ -34,8 +34,8 @@ _ROW = {
     "sex": "female",
     "year": 2007,
 }
-_ROWS = {"inputs": [_ROW]}
-_COLUMNS = {"columns": list(_ROW), "rows": [list(_ROW.values())]}
+_ROWS = {"inputs": [EXAMPLE_ROW]}
+_COLUMNS = {"columns": list(EXAMPLE_ROW), "rows": [list(EXAMPLE_ROW.values())]}
 
 
 def _examples(**more: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from app.kernel.time_limit import TimeLimit
 from app.predictions.loaded import CacheMetrics, LoadedArtifacts, Location, OpenArtifact
 from app.scoring.estimator import answer
 from app.scoring.frame import Recipe, prepare
-from app.scoring.loader import load_sklearn
+from app.scoring.loader import load_sklearn, minor_of
 
 JOBLIB = "joblib"
 
@@ -92,8 +92,3 @@ class Scoring:
         except (ValueError, IndexError, ArithmeticError) as error:
             raise Invalid(f"The model has no answer for these rows: {error}"[:500]) from error
         return scores.rows()
-
-
-def minor_of(version: str) -> str:
-    """``1.9.1`` -> ``1.9``."""
-    return ".".join(version.split(".")[:2])

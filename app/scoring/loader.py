@@ -51,7 +51,7 @@ def load_sklearn(
     after decompression. Raises ArtifactVersionMismatch, UntrustedArtifact, ArtifactCorrupt, and
     Unavailable when the memory does not suffice.
     """
-    if expected_sklearn_minor != _minor(sklearn.__version__):
+    if expected_sklearn_minor != minor_of(sklearn.__version__):
         raise _mismatch(expected_sklearn_minor)
     try:
         loaded = _SklearnUnpickler(_opened(data, max_bytes)).load()
@@ -77,7 +77,7 @@ def import_all() -> None:
 
 def minor_version() -> str:
     """The minor version of the scikit-learn that is installed: "1.9"."""
-    return _minor(sklearn.__version__)
+    return minor_of(sklearn.__version__)
 
 
 class _Guards:
@@ -204,20 +204,21 @@ def _check_dtype(dtype: "np.dtype[Any]") -> None:
 def _check_version(state: Any) -> None:
     """Refuse an estimator of another minor; one of another patch release is as good as ours."""
     version = state.get("_sklearn_version") if isinstance(state, dict) else None
-    if not isinstance(version, str) or _minor(version) != _minor(sklearn.__version__):
-        raise _mismatch(_minor(version) if isinstance(version, str) else "an unknown version")
+    if not isinstance(version, str) or minor_of(version) != minor_of(sklearn.__version__):
+        raise _mismatch(minor_of(version) if isinstance(version, str) else "an unknown version")
     state["_sklearn_version"] = sklearn.__version__
 
 
 def _mismatch(version: str) -> ArtifactVersionMismatch:
-    here = _minor(sklearn.__version__)
+    here = minor_of(sklearn.__version__)
     return ArtifactVersionMismatch(
         f"The model was trained with scikit-learn {version[:20]}, this server has {here}: "
         "train it again"
     )
 
 
-def _minor(version: str) -> str:
+def minor_of(version: str) -> str:
+    """``1.9.1`` -> ``1.9``."""
     return ".".join(version.split(".")[:2])
 
 

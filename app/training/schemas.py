@@ -33,6 +33,21 @@ _NAMED = {
     "required": ["name"],
     "additionalProperties": False,
 }
+_PLANNED = {
+    "model": "penguins",
+    "dataset": "penguins",
+    "dataset_version": 1,
+    "target": "species",
+    "task": "classification",
+    "features": ["island", "body_mass_g"],
+    "estimator": "auto",
+    "validation": {"method": "holdout", "test_fraction": 0.2},
+    "random_state": 42,
+    "refit": True,
+    "priority": 5,
+    "limits": {"wall_seconds": 600, "memory_bytes": 2000000000},
+    "tags": {},
+}
 
 
 class EstimatorQuery(Input):
@@ -195,19 +210,7 @@ class TrainingRunOut(WorkOut):
 
     EXAMPLE: ClassVar = {
         **WorkOut.EXAMPLE,
-        "model": "penguins",
-        "dataset": "penguins",
-        "dataset_version": 1,
-        "target": "species",
-        "task": "classification",
-        "features": ["island", "body_mass_g"],
-        "estimator": "auto",
-        "validation": {"method": "holdout", "test_fraction": 0.2},
-        "random_state": 42,
-        "refit": True,
-        "priority": 5,
-        "limits": {"wall_seconds": 600, "memory_bytes": 2000000000},
-        "tags": {},
+        **_PLANNED,
         "model_version": 1,
         "dataset_digest": "sha-256:9f86d081884c7d65",
         "metrics": {"accuracy": 0.985},
@@ -260,19 +263,7 @@ class TrainingPlan(Output):
 
     EXAMPLE: ClassVar = {
         "valid": True,
-        "model": "penguins",
-        "dataset": "penguins",
-        "dataset_version": 1,
-        "target": "species",
-        "task": "classification",
-        "features": ["island", "body_mass_g"],
-        "estimator": "auto",
-        "validation": {"method": "holdout", "test_fraction": 0.2},
-        "random_state": 42,
-        "refit": True,
-        "priority": 5,
-        "limits": {"wall_seconds": 600, "memory_bytes": 2000000000},
-        "tags": {},
+        **_PLANNED,
     }
 
     valid = fields.Boolean(required=True)

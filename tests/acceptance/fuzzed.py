@@ -6,19 +6,11 @@ from typing import Any
 
 import httpx
 
+from app.predictions.resources import EXAMPLE_ROW
 from tests.server import Server, wait_for
 
 PENGUINS = Path(__file__).resolve().parents[2] / "examples" / "penguins.csv"
 _SPARES = [f"spare-{number}" for number in range(1, 7)]
-_ROW = {
-    "island": "Biscoe",
-    "bill_length_mm": 46.1,
-    "bill_depth_mm": 13.2,
-    "flipper_length_mm": 211,
-    "body_mass_g": 4500,
-    "sex": "female",
-    "year": 2007,
-}
 
 
 def furnish(server: Server) -> dict[str, list[Any]]:
@@ -79,7 +71,7 @@ def _train(client: httpx.Client, name: str) -> str:
 
 
 def _predict(client: httpx.Client) -> str:
-    body = {"model": "penguins/1", "inputs": [_ROW]}
+    body = {"model": "penguins/1", "inputs": [EXAMPLE_ROW]}
     return str(_succeeds(client, "POST", "/predictions", body)["id"])
 
 

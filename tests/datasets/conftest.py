@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.datasets.installation import Installation
+from tests.datasets.installation import Installation, make_dataset
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +31,11 @@ def installation(request):
 def on_sqlite(sqlite_house):
     """A project on SQLite: for what the database has no part in."""
     return sqlite_house.tenant()
+
+
+@pytest.fixture
+def client(on_sqlite):
+    """A client of a dataset without versions."""
+    client = on_sqlite.client()
+    make_dataset(client)
+    return client

@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from tests.datasets.installation import CSV, make_dataset, upload
+from tests.datasets.installation import CSV, upload
 from tests.problems import assert_problem
 
 DATASETS = "/api/v1/datasets"
@@ -41,14 +41,6 @@ COLUMNS = [
     "rowid",
     "%(name)s",
 ]
-
-
-@pytest.fixture
-def client(on_sqlite):
-    """A client of a dataset without versions."""
-    client = on_sqlite.client()
-    make_dataset(client)
-    return client
 
 
 @pytest.mark.parametrize("filename", FILENAMES, ids=range(len(FILENAMES)))

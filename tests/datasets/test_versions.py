@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import duckdb
 import pytest
 
-from app.datasets import receiving
+from app.kernel.http import receiving
 from app.kernel.idempotency import HeldKey
 from tests.datasets.installation import CSV, content_digest, make_dataset, upload
 from tests.problems import assert_problem
@@ -27,14 +27,6 @@ def parquet(tmp_path):
     (tmp_path / "sent.csv").write_text(CSV)
     duckdb.sql(f"COPY (FROM '{tmp_path}/sent.csv') TO '{path}' (FORMAT parquet)")
     return path.read_bytes()
-
-
-@pytest.fixture
-def client(on_sqlite):
-    """A client of a dataset without versions."""
-    client = on_sqlite.client()
-    make_dataset(client)
-    return client
 
 
 def test_an_upload_becomes_a_version_with_a_profile(installation):

@@ -12,7 +12,7 @@ import pytest
 from app.predictions.ports import HeldDataset
 from app.predictions.tables import BatchPart, BatchPrediction
 from tests.faults.rounds import rounds
-from tests.faults.workers import eventually, workers_of_module
+from tests.faults.workers import eventually
 from tests.predictions.predicting import Predicting
 
 PATH = "/api/v1/batch-predictions"
@@ -72,12 +72,6 @@ class Batching(Predicting):
 
     def part_keys(self):
         return [item.key for item in self.wiring.store.list() if item.key.endswith(".part")]
-
-
-@pytest.fixture(scope="module")
-def workers():
-    with workers_of_module() as made:
-        yield made
 
 
 @pytest.fixture(

@@ -6,9 +6,8 @@ import time
 import psutil
 import pytest
 
-from app.kernel.sandbox.parent import Limits, Sandbox
+from app.kernel.sandbox.parent import Limits
 from app.predictions.ports import HeldDataset
-from app.roles import PRELOADS
 from app.training import workers
 from tests.faults import wild_children
 from tests.faults.forged import FAR_AWAY, ITSELF, forged
@@ -60,13 +59,6 @@ class Wild(Running):
         Predicting.put(self, name, forged(next_node))
         body = {"model": f"{name}/1", "dataset": "penguins"}
         return self.client().post("/api/v1/batch-predictions", json=body)
-
-
-@pytest.fixture(scope="module")
-def sandbox():
-    with Sandbox(preload=PRELOADS) as made:
-        made.warm()
-        yield made
 
 
 @pytest.fixture(scope="module")

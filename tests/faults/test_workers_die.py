@@ -10,10 +10,8 @@ import pytest
 
 from app.housekeeping import do_chores, sweeps
 from app.kernel import faults
-from app.kernel.sandbox.parent import Sandbox
-from app.roles import PRELOADS
 from tests.faults.rounds import rounds
-from tests.faults.workers import eventually, workers_of_module
+from tests.faults.workers import eventually
 from tests.training.running import PATH, Running
 
 QUICK = {"name": "LogisticRegression"}
@@ -67,18 +65,6 @@ class Recovering(Running):
     def work(self):
         """What attempts have left in the work folders."""
         return list((self.settings.instance / "work").glob("*/*"))
-
-
-@pytest.fixture(scope="module")
-def workers():
-    with workers_of_module() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def sandbox():
-    with Sandbox(preload=PRELOADS) as made:
-        yield made
 
 
 @pytest.fixture

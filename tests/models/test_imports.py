@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import pytest
 
-from app.kernel.errors import TooLarge
+from app.kernel.errors import StorageFull, TooLarge
 from app.kernel.jobs.claims import Job, LostWorker
 from app.kernel.jobs.queue import JobQueue
 from app.kernel.jobs.worker import Worker
@@ -385,6 +385,26 @@ def test_a_file_that_is_gone_from_the_store_fails_its_import(
     with working(yard, handler.handle, handler.on_failure):
         shown = yard.client().get(f"{VERSIONS}/1?wait=20").json
     assert (shown["state"], shown["error"]["code"]) == ("failed", "artifact_missing")
+
+
+def test_what_an_import_has_stored_goes_when_the_rest_finds_no_room(
+    yard: Modelyard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bug: the first file stayed in a full store, without a row, until somebody cleared up."""
+    yard.client().post(f"{API}/models", json={"name": "penguins"})
+    store, put = type(yard.wiring.store), type(yard.wiring.store).put
+
+    def full_for_compiled(self: Any, key: str, source: Any) -> Any:
+        if key.endswith(".myc"):
+            assert len(yard.stored_keys()) == 2
+            raise StorageFull
+        return put(self, key, source)
+
+    monkeypatch.setattr(store, "put", full_for_compiled)
+    done, compiling = Outcome("ok", "", RESULT), Outcome("ok", "", COMPILED)
+    shown = _imported(yard, tmp_path / "work", done, compiling=compiling)
+    assert (shown["state"], shown["error"]["code"]) == ("failed", "storage_full")
+    assert yard.stored_keys() == []
 
 
 @pytest.mark.slow

@@ -6,8 +6,7 @@ import time
 import pytest
 
 from app.kernel.errors import Unavailable
-from app.kernel.sql import new_id
-from app.predictions.tables import BatchPrediction
+from tests.predictions.batches import batch_row
 
 CSV = b"mass,prediction\n1,heavy\n2,light\n"
 
@@ -24,18 +23,7 @@ class Batches:
 
     def make(self, state, attempt):
         """A batch in some state, with a result in the store."""
-        batch = BatchPrediction(
-            id=new_id(),
-            project="default",
-            model="penguins",
-            version=1,
-            dataset="penguins",
-            dataset_version=1,
-            dataset_storage={},
-            tags={},
-            stored_state=state,
-            attempt=attempt,
-        )
+        batch = batch_row(stored_state=state, attempt=attempt)
         key = f"default/batches/{batch.id}-{attempt}.csv"
         told = vars(self.yard.wiring.store.put(key, CSV))
         batch.contents = {"csv": dict(told)} if state == "succeeded" else None

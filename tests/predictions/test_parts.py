@@ -5,9 +5,9 @@ from sqlalchemy import select
 
 from app.kernel.errors import Unavailable
 from app.kernel.long_work.lifecycle import Superseded
-from app.kernel.sql import new_id
 from app.predictions.parts import PART_FILE, source_of
 from app.predictions.tables import BatchPart, BatchPrediction
+from tests.predictions.batches import batch_row
 
 SOURCE = source_of(model="sha-256:0", rows=2)
 
@@ -19,18 +19,7 @@ class Batch:
         self.yard, self.folder = yard, folder
         self.parts = yard.wiring.batches.contents.parts
         self.database = yard.wiring.database("predictions")
-        self.row = BatchPrediction(
-            id=new_id(),
-            project="default",
-            model="m",
-            version=1,
-            dataset="d",
-            dataset_version=1,
-            dataset_storage={},
-            tags={},
-            stored_state="running",
-            attempt=1,
-        )
+        self.row = batch_row(stored_state="running")
         with self.database.write() as session:
             session.add(self.row)
 

@@ -9,12 +9,12 @@ from app.kernel import retention
 from app.kernel.errors import Unavailable
 from app.kernel.jobs.queue import Clock
 from app.kernel.long_work.lifecycle import SUCCEEDED
-from app.kernel.sql import new_id, utc_now
+from app.kernel.sql import utc_now
 from app.predictions import service
 from app.predictions.contents import key_of
 from app.predictions.directory import Reference
-from app.predictions.tables import BatchPrediction
 from app.wiring import Wiring
+from tests.predictions.batches import batch_row
 from tests.predictions.predicting import ROW, Predicting
 
 MODEL = "/api/v1/models/fast"
@@ -111,18 +111,7 @@ def test_while_the_models_service_is_away_nothing_is_deleted(yard, monkeypatch):
 
 def add_batch(yard, **columns):
     """A batch with a result in the store, as a worker leaves it."""
-    batch = BatchPrediction(
-        id=new_id(),
-        project="default",
-        model="fast",
-        version=1,
-        tags={},
-        attempt=1,
-        dataset="penguins",
-        dataset_version=1,
-        dataset_storage={},
-        **columns,
-    )
+    batch = batch_row(model="fast", **columns)
     stored = yard.wiring.store.put(key_of(batch, ".csv"), b"a,b\n")
     batch.contents = {"csv": {"key": stored.key, "digest": stored.digest, "bytes": stored.bytes}}
     with yard.wiring.database("predictions").write() as session:

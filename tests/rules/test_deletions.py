@@ -3,7 +3,6 @@
 import pytest
 
 from tests.problems import assert_problem
-from tests.rules.furnished import Furnished
 
 STALE = {"If-Match": '"old"'}
 ABSENT = {
@@ -17,13 +16,6 @@ ABSENT = {
     "key_id": "absent00",
 }
 FREE = {"/api/v1/models/<name:model>/aliases/<name:alias>", "/api/v1/predictions/<id:prediction>"}
-
-
-@pytest.fixture(scope="module")
-def furnished(tmp_path_factory):
-    made = Furnished(tmp_path_factory.mktemp("furnished"))
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")

@@ -5,16 +5,9 @@ import pytest
 from app.access.service import SCOPES
 from app.kernel.auth import make_peer_token
 from tests.problems import assert_problem
-from tests.rules.furnished import BODIES, Furnished
+from tests.rules.furnished import BODIES
 
 OPEN = {"/livez", "/readyz", "/openapi.json", "/openapi.yaml", "/docs", "/docs/start.js"}
-
-
-@pytest.fixture(scope="module")
-def furnished(tmp_path_factory):
-    made = Furnished(tmp_path_factory.mktemp("furnished"))
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,7 @@
 """The OpenAPI document: valid, every operation named, every body with an example that fits."""
 
-from pathlib import Path
-
-import pytest
-import yaml
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
-
-SPEC = Path(__file__).resolve().parents[2] / "openapi.yaml"
-
-
-@pytest.fixture(scope="module")
-def spec():
-    return yaml.safe_load(SPEC.read_text())
 
 
 def operations(spec):

@@ -1,17 +1,8 @@
 """The OpenAPI document as generators of clients and Swagger UI read it, which is not all of it."""
 
-from pathlib import Path
-
 import pytest
-import yaml
 
-SPEC = Path(__file__).resolve().parents[2] / "openapi.yaml"
 JSON, FORM, BYTES = "application/json", "multipart/form-data", "application/octet-stream"
-
-
-@pytest.fixture(scope="module")
-def spec():
-    return yaml.safe_load(SPEC.read_text())
 
 
 @pytest.fixture(scope="module")

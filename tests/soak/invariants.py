@@ -15,7 +15,7 @@ import httpx
 
 from tests.soak.follower import Follower
 from tests.soak.ledger import GONE, Ledger, differences, same
-from tests.soak.load import BASE, ROWS, Client
+from tests.soak.load import ROWS, Client
 from tests.soak.report import Report
 
 _ENDED = {"succeeded", "failed", "cancelled"}
@@ -190,8 +190,3 @@ def is_at_rest(client: httpx.Client) -> bool:
         for collection in ("/training-runs", "/batch-predictions")
         for work in pages(client, collection)
     )
-
-
-def datasets_are_served(client: httpx.Client) -> bool:
-    """Whether the table of all runs is there."""
-    return client.get(f"/datasets/{BASE}").status_code == httpx.codes.OK

@@ -4,17 +4,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.apart import Apart
-
 CSV = b"mass,species\n" + b"".join(b"%d,Adelie\n%d,Gentoo\n" % (n, 2 * n) for n in range(30, 60))
 INPUT = {"name": "mass", "type": "integer", "nullable": False}
-
-
-@pytest.fixture
-def apart(tmp_path):
-    made = Apart(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -1,20 +1,10 @@
 """Services with databases of their own follow one another's events."""
 
-import pytest
-
 from app.kernel.auth import Call
 from app.predictions.directory import Reference
-from tests.apart import Apart
 from tests.stories.test_deletion_apart import register
 
 CALL = Call("default", "testtest", frozenset(), "test-request")
-
-
-@pytest.fixture
-def apart(tmp_path):
-    made = Apart(tmp_path)
-    yield made
-    made.close()
 
 
 def test_predictions_follow_a_model_of_another_database(apart):

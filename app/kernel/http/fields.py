@@ -145,7 +145,6 @@ def _at_most_fifty(tags: dict[str, str]) -> None:
         raise ValidationError("At most 50 tags.")
 
 
-Object = fields.Dict
 String = fields.String
 Nested = fields.Nested
 List = fields.List

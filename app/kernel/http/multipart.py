@@ -25,7 +25,6 @@ class Form:
     """What a form held: its texts, and what its file part said of itself."""
 
     texts: dict[str, str] = field(default_factory=dict)
-    has_file: bool = False
     filename: str | None = None
     file_type: str = ""
 
@@ -81,7 +80,6 @@ class FormReader:
         if part.filename is None:
             self._refuse("file", "invalid", "The part `file` must have a filename")
             return
-        self._form.has_file = True
         self._form.filename, self._form.file_type = part.filename, part.content_type
         for piece in content:
             self._write(piece)

@@ -64,7 +64,7 @@ def received_file(
         with work_folder(intake.work, promise.length or 0) as folder:
             spool = Spool(folder / "source")
             try:
-                body = Body(request.stream.read, promise, most=intake.most, beat=_keeper())
+                body = Body(request.stream.read, promise, most=intake.most, beat=keeper())
                 form = _take(body, spool, texts)
                 body.verify()
             finally:
@@ -96,7 +96,7 @@ def _take(body: Body, spool: Spool, texts: frozenset[str]) -> Form | None:
     return None
 
 
-def _keeper() -> Callable[..., None]:
+def keeper() -> Callable[..., None]:
     """A function to call often: it holds the request's Idempotency-Key while that is needed."""
     held = held_key()
     return throttled(_RENEWAL_SECONDS, held.renew if held is not None else lambda: None)

@@ -61,6 +61,15 @@ class WorkError(Output):
     retryable = fields.Boolean(required=True)
 
 
+class RefusedPlace(Output):
+    """One reason why something sent was refused, and where."""
+
+    pointer = fields.String(required=True)
+    code = fields.String(required=True)
+    detail = fields.String(required=True)
+    allowed = fields.Raw()
+
+
 class WorkOut(Resource):
     """What all long work tells."""
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
+from app.compiling import NOT_YET
 from app.training.fit.columns import Columns, as_frame, decide_columns
 from app.training.fit.estimators import resolved
 from app.training.fit.evaluation import Judged, judge
@@ -30,7 +31,7 @@ from app.training.fit.report import (
     warning,
     warnings_of,
 )
-from app.training.fit.serving import NOT_YET, load_saved, save_report, save_sample
+from app.training.fit.serving import load_saved, save_report, save_sample
 from app.training.fit.spec import SUPERVISED, FitSpec, Validation
 from app.training.fit.splits import Splits, make_splits
 from app.training.fit.table import Table, read_table

@@ -16,17 +16,12 @@ from sklearn.base import BaseEstimator
 from app.compiling.compiler import compile_and_verify
 from app.compiling.rows import json_value
 from app.scoring.frame import Recipe
-from app.scoring.loader import load_sklearn
+from app.scoring.loader import load_sklearn, minor_of
 from app.training.export.onnx import export_onnx
 from app.training.fit.files import COMPILED, EXPORT, MODEL, REPORT, SAMPLE, replace_file
 from app.training.fit.table import Table
 
 SAMPLE_ROWS: Final = 2000
-NOT_YET: Final[Mapping[str, Any]] = {
-    "engine": "sklearn",
-    "reason": "the compiled form was not finished",
-    "verified": None,
-}
 
 
 def save_sample(table: Table, features: list[str], work: Path, random_state: int) -> None:
@@ -73,7 +68,7 @@ def export_saved(work: Path) -> dict[str, Any]:
 
 def load_saved(work: Path, report: Mapping[str, Any]) -> BaseEstimator:
     """The saved model, loaded as the server will load it."""
-    minor = ".".join(report["library_versions"]["scikit-learn"].split(".")[:2])
+    minor = minor_of(report["library_versions"]["scikit-learn"])
     return load_sklearn((work / MODEL).read_bytes(), expected_sklearn_minor=minor)
 
 
