@@ -292,7 +292,11 @@ SETTINGS: tuple[Setting, ...] = (
         "ingest_memory", "MODELYARD_INGEST_MEMORY", "256M", "Memory of one ingest, bytes.", _size
     ),
     Setting(
-        "model_cache", "MODELYARD_MODEL_CACHE", "512M", "Loaded models of a process, bytes.", _size
+        "model_cache",
+        "MODELYARD_MODEL_CACHE",
+        "512M",
+        "Memory of the loaded models of a process, bytes.",
+        _size,
     ),
     Setting(
         "disk_reserve",

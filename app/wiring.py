@@ -49,6 +49,7 @@ from app.predictions.batches import BatchPredictions
 from app.predictions.breakers import Breakers
 from app.predictions.directory import Directory
 from app.predictions.engine import Engine, ModelCache
+from app.predictions.follower import Follower
 from app.predictions.hot_path import HotPath
 from app.predictions.peers import DatasetsPeer as PredictionsDatasetsPeer
 from app.predictions.peers import ModelsPeer as PredictionsModelsPeer
@@ -286,8 +287,16 @@ class Wiring:
     @cached_property
     def directory(self) -> Directory:
         """Which version a model reference means."""
-        models = PredictionsModelsPeer(self.peer("predictions", "models"))
-        return Directory(self.database("predictions"), models)
+        return Directory(self.database("predictions"), self._models_of_predictions)
+
+    @cached_property
+    def _models_of_predictions(self) -> PredictionsModelsPeer:
+        return PredictionsModelsPeer(self.peer("predictions", "models"))
+
+    @cached_property
+    def follower(self) -> Follower:
+        """What keeps the directory true."""
+        return Follower(self.directory, self._models_of_predictions, self.engine)
 
     @cached_property
     def artifact_reader(self) -> ArtifactReader:
@@ -367,11 +376,11 @@ class Wiring:
     def start_following(self) -> None:
         """Keep the directory true, in a thread of its own."""
         if "predictions" in self.settings.services:
-            threading.Thread(target=self.directory.follow, daemon=True, name="follower").start()
+            threading.Thread(target=self.follower.follow, daemon=True, name="follower").start()
 
     def close(self) -> None:
         """Stop following, and give all connections back."""
-        if "directory" in self.__dict__:
-            self.directory.stop()
+        if "follower" in self.__dict__:
+            self.follower.stop()
         for database in self._databases.values():
             database.close()

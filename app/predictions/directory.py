@@ -1,9 +1,10 @@
 """Which version a model reference means: a read model of the models service.
 
-It is filled on demand, kept true by following the models service's events, and remembered in a
+It is filled on demand, kept true by a follower of the models service's events, and remembered in a
 table, so that what was known is served also while the models service is away.
 """
 
+import itertools
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -15,20 +16,18 @@ import structlog
 from app.kernel.artifacts.mac import SecretRetired
 from app.kernel.artifacts.stored import ArtifactCorrupt
 from app.kernel.auth import Call
-from app.kernel.errors import Gone, Invalid, NotFound, ServiceError, StorageFull, Unavailable
+from app.kernel.errors import Invalid, NotFound, ServiceError, StorageFull, Unavailable
 from app.kernel.sql import Database
 from app.predictions.ports import Models
 from app.predictions.tables import KnownModel
 
 DEFAULT_ALIAS = "champion"
 READY, CORRUPT = "ready", "corrupt"
-EVERY_PROJECT = "*"
-LATEST = "latest"
-_WAIT_SECONDS = 10
-_PAUSE_SECONDS = 1.0
 _REFERENCE = re.compile(
     r"(?P<model>[a-z0-9][a-z0-9._-]{0,62})(?:@(?P<alias>[a-z0-9][a-z0-9._-]{0,62})|/(?P<version>[1-9][0-9]{0,8}))?"
 )
+Place = tuple[str, str]
+"""A project, and a model of it."""
 Used = TypeVar("Used")
 log = structlog.get_logger("directory")
 
@@ -55,10 +54,14 @@ class Reference:
 
 @dataclass
 class Known:
-    """What is known of one model; locations are immutable and kept once asked for."""
+    """What is known of one model; locations are immutable and kept once asked for.
+
+    ``turn`` is greater the later the models service was asked.
+    """
 
     state: Mapping[str, Any]
     locations: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    turn: int = 0
 
     def version_of(self, reference: Reference) -> int:
         """The version that a reference means; raises NotFound, ArtifactCorrupt."""
@@ -69,6 +72,12 @@ class Known:
         if states.get(number) != READY:
             raise NotFound(f"{reference.model} has no ready version {number}")
         return number
+
+    @property
+    def newest(self) -> int | None:
+        """The newest ready version."""
+        ready = [item["version"] for item in self.state["versions"] if item["state"] == READY]
+        return max(ready, default=None)
 
     def is_corrupt(self, version: int) -> bool:
         """Whether the models service has found wrong bytes of a version."""
@@ -100,9 +109,9 @@ class Directory:
     def __init__(self, database: Database, models: Models) -> None:
         self._database = database
         self._models = models
-        self._known: dict[tuple[str, str], Known] = {}
-        self._position: str | None = None
-        self._stopped = threading.Event()
+        self._known: dict[Place, Known] = {}
+        self._turns = itertools.count(1)
+        self._installing = threading.Lock()
         self._reporting = threading.Lock()
 
     def locate(self, call: Call, reference: Reference) -> Mapping[str, Any]:
@@ -113,15 +122,20 @@ class Directory:
         place = (call.project, reference.model)
         known = self._known.get(place) or self._learn(call, reference.model)
         try:
-            version = str(known.version_of(reference))
+            version = known.version_of(reference)
         except (NotFound, ArtifactCorrupt):
             # It may be so new, or in order again so lately, that the event has not come yet.
             known = self._learn(call, reference.model)
-            version = str(known.version_of(reference))
-        location = known.locations.get(version)
-        if location is None:
-            location = self._models.location(call, reference.model, int(version))
-            known.locations[version] = location
+            version = known.version_of(reference)
+        return known.locations.get(str(version)) or self.ask_location(place, known, version, call)
+
+    def ask_location(
+        self, place: Place, known: Known, version: int, call: Call
+    ) -> Mapping[str, Any]:
+        """Where a version of a model lies, from now on known; raises NotFound, Unavailable."""
+        location = self._models.location(call, place[1], version)
+        known.locations[str(version)] = location
+        if self._known.get(place) is known:
             self._remember(place, known)
         return location
 
@@ -176,23 +190,55 @@ class Directory:
     def _learn(self, call: Call, model: str) -> Known:
         place = (call.project, model)
         try:
-            known = Known(self._models.state(call, model))
+            known = self.ask_state(call, model)
         except Unavailable:
             remembered = self._recall(place)
             if remembered is None:
                 raise
             log.warning("served_from_memory", model=model, project=call.project)
             return remembered
-        before = self._known.get(place)
+        return self.install(place, known)
+
+    def known_of(self, place: Place) -> Known | None:
+        """What is in force for a model that somebody has asked for."""
+        return self._known.get(place)
+
+    def places(self) -> list[Place]:
+        """The models that somebody has asked for."""
+        return list(self._known)
+
+    def ask_state(self, call: Call, model: str) -> Known:
+        """What the models service says now; it's in force when it is installed.
+
+        Raises NotFound, Unavailable.
+        """
+        turn = next(self._turns)
+        known = Known(self._models.state(call, model), turn=turn)
+        before = self._known.get((call.project, model))
         if before is not None and before.state["id"] == known.state["id"]:
             present = {str(item["version"]) for item in known.state["versions"]}
-            kept = {v: found for v, found in before.locations.items() if v in present}
-            known.locations.update(kept)
-        self._known[place] = known
+            known.locations.update({v: at for v, at in before.locations.items() if v in present})
+        return known
+
+    def install(self, place: Place, known: Known) -> Known:
+        """Put in force what was asked for, unless something later is already; what is then."""
+        with self._installing:
+            before = self._known.get(place)
+            if before is not None and before.turn >= known.turn:
+                return before
+            self._known[place] = known
         self._remember(place, known)
         return known
 
-    def _remember(self, place: tuple[str, str], known: Known) -> None:
+    def forget(self, place: Place) -> None:
+        """A model is no more."""
+        self._known.pop(place, None)
+        with self._database.write() as session:
+            row = session.get(KnownModel, place)
+            if row is not None:
+                session.delete(row)
+
+    def _remember(self, place: Place, known: Known) -> None:
         """Write it down for the day when the models service is away; that can wait for room."""
         project, model = place
         row = KnownModel(
@@ -208,7 +254,7 @@ class Directory:
             # It is only remembered for when the models service is away.
             log.warning("not_remembered", model=model, project=project, error=error.detail)
 
-    def _recall(self, place: tuple[str, str]) -> Known | None:
+    def _recall(self, place: Place) -> Known | None:
         with self._database.read() as session:
             row = session.get(KnownModel, place)
         return None if row is None else Known(row.state, dict(row.locations))
@@ -224,45 +270,3 @@ class Directory:
             return self._models.state(call, model)["retention"] or {}
         except NotFound:
             return {}
-
-    def follow_once(self, *, wait: int) -> None:
-        """Take in what has happened since the last time; wait for news so many seconds."""
-        call = Call(EVERY_PROJECT, "follower", frozenset(), "follower")
-        if self._position is None:
-            # What was learnt before the position is known may be older than it.
-            _, self._position = self._models.events(call, LATEST, wait=0)
-            self._known.clear()
-        try:
-            events, position = self._models.events(call, self._position, wait=wait)
-        except Gone:
-            # What happened meanwhile, nobody can tell any more: everything is learnt anew.
-            self._position = None
-            return
-        for project, model in {(event.project, event.model) for event in events}:
-            if (project, model) in self._known:
-                self._refresh(project, model)
-        self._position = position
-
-    def _refresh(self, project: str, model: str) -> None:
-        call = Call(project, "follower", frozenset(), "follower")
-        try:
-            self._learn(call, model)
-        except NotFound:
-            self._known.pop((project, model), None)
-            with self._database.write() as session:
-                row = session.get(KnownModel, (project, model))
-                if row is not None:
-                    session.delete(row)
-
-    def follow(self) -> None:
-        """Follow until ``stop``: the loop of a background thread."""
-        while not self._stopped.is_set():
-            try:
-                self.follow_once(wait=_WAIT_SECONDS)
-            except ServiceError as error:
-                log.warning("following_failed", error=error.detail)
-                self._stopped.wait(_PAUSE_SECONDS)
-
-    def stop(self) -> None:
-        """End ``follow`` at its next turn."""
-        self._stopped.set()

@@ -13,12 +13,14 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from app.kernel.errors import ServiceError, Unavailable
+from app.kernel.free_memory import give_back
 from app.predictions.loaded import CacheMetrics, LoadedArtifacts, Location, OpenArtifact
 from app.predictions.ports import Scorer
-from app.scoring.format import NotLoadable, load
+from app.scoring.format import NotLoadable, load, memory_of
 from app.scoring.model import CompiledModel
 
 COMPILED, SKLEARN = "compiled", "sklearn"
+_LARGE = 32 * 1024**2
 log = structlog.get_logger("engine")
 
 
@@ -50,7 +52,7 @@ class ModelCache(LoadedArtifacts[CompiledModel | None]):
         metrics = CacheMetrics(
             Gauge(
                 "modelyard_model_cache_bytes",
-                "Artifact bytes of the loaded models.",
+                "Memory of the loaded models, estimated.",
                 registry=registry,
             ),
             Gauge("modelyard_model_cache_models", "Loaded compiled models.", registry=registry),
@@ -66,10 +68,15 @@ class ModelCache(LoadedArtifacts[CompiledModel | None]):
 
 def _load(location: Location, data: bytes) -> tuple[CompiledModel | None, int]:
     try:
-        return load(data), len(data)
+        model = load(data)
     except NotLoadable as error:
         log.warning("compiled_form_refused", subject=location["subject"], why=error.detail)
         return None, 0
+    size = memory_of(data)
+    if size > _LARGE:
+        # Loading trees takes several times what they keep.
+        give_back()
+    return model, size
 
 
 class Engine:
@@ -145,6 +152,25 @@ class Engine:
         meters.seconds.observe(time.perf_counter() - started)
         meters.rows.inc(len(outputs))
         return Answered(engine, outputs)
+
+    def holds(self, location: Location) -> bool:
+        """Whether a version is ready to answer; what the scorer holds, it alone knows."""
+        return location["serving"]["engine"] != COMPILED or self._cache.holds(location)
+
+    def has_room(self, location: Location) -> bool:
+        """Whether loading a version would drop no other one, for sure."""
+        return location["serving"]["engine"] == COMPILED and self._cache.has_room(location)
+
+    def load(self, location: Location) -> None:
+        """Make a version ready to answer; raises ServiceError."""
+        if location["serving"]["engine"] == COMPILED and self._cache.get(location) is not None:
+            return
+        self._scorer.load(location)
+
+    def unload(self, location: Location) -> None:
+        """Let go of a version."""
+        if location["serving"]["engine"] == COMPILED:
+            self._cache.drop(location)
 
     def _ask_scorer(
         self, location: Location, columns: Mapping[str, Sequence[Any]], deadline: float | None

@@ -13,6 +13,8 @@ from prometheus_client import Counter, Gauge
 
 Loaded = TypeVar("Loaded")
 Location = Mapping[str, Any]
+USUAL_GROWTH = 20
+"""Loaded trees take so many times the bytes of their compressed file; other models take less."""
 OpenArtifact = Callable[[Location, str], bytes]
 
 
@@ -51,11 +53,7 @@ class LoadedArtifacts(Generic[Loaded]):
 
     def get(self, location: Location) -> Loaded:
         """What was loaded of a version."""
-        (digest,) = [
-            artifact["digest"]
-            for artifact in location["artifacts"]
-            if artifact["format"] == self._format
-        ]
+        digest = self._artifact(location)["digest"]
         with self._lock:
             found = self._loaded.get(digest)
             if found is not None:
@@ -72,14 +70,39 @@ class LoadedArtifacts(Generic[Loaded]):
                 self._keep(digest, found)
         return found[0]
 
+    def holds(self, location: Location) -> bool:
+        """Whether it is loaded."""
+        return self._artifact(location)["digest"] in self._loaded
+
+    def has_room(self, location: Location) -> bool:
+        """Whether it could be loaded, at its usual size, without dropping another one."""
+        needed: int = self._artifact(location)["bytes"] * USUAL_GROWTH
+        with self._lock:
+            return self._total() + needed <= self._most
+
+    def drop(self, location: Location) -> None:
+        """Let go of it."""
+        with self._lock:
+            self._loaded.pop(self._artifact(location)["digest"], None)
+            self._tell()
+
     def _keep(self, digest: str, found: tuple[Loaded, int]) -> None:
         with self._lock:
             self._loading.pop(digest, None)
             self._loaded[digest] = found
             while len(self._loaded) > 1 and self._total() > self._most:
                 self._loaded.popitem(last=False)
-            self._metrics.bytes.set(self._total())
-            self._metrics.models.set(len(self._loaded))
+            self._tell()
+
+    def _artifact(self, location: Location) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = next(
+            item for item in location["artifacts"] if item["format"] == self._format
+        )
+        return found
+
+    def _tell(self) -> None:
+        self._metrics.bytes.set(self._total())
+        self._metrics.models.set(len(self._loaded))
 
     def _total(self) -> int:
         return sum(size for _, size in self._loaded.values())

@@ -68,3 +68,22 @@ class Scorer(Protocol):
         """One output per row; raises Unavailable when the process is not there, DeadlineExceeded
         when it hasn't answered by that moment of the monotonic clock.
         """
+
+    def load(self, location: Mapping[str, Any]) -> None:
+        """Have a version loaded before it is asked for; raises Unavailable and what it meets."""
+
+
+class Loads(Protocol):
+    """What keeps versions ready to answer."""
+
+    def holds(self, location: Mapping[str, Any]) -> bool:
+        """Whether a version is ready to answer, as far as is known here."""
+
+    def has_room(self, location: Mapping[str, Any]) -> bool:
+        """Whether loading a version would drop no other one."""
+
+    def load(self, location: Mapping[str, Any]) -> None:
+        """Make a version ready to answer; raises ServiceError where that can't be."""
+
+    def unload(self, location: Mapping[str, Any]) -> None:
+        """Let go of a version."""

@@ -69,7 +69,7 @@ class Scoring:
 
     def handlers(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
         """The questions by name."""
-        return {"score": self.score}
+        return {"score": self.score, "load": self.load}
 
     def score(self, arguments: dict[str, Any]) -> list[dict[str, Any]]:
         """Outputs for ``columns`` by the version at ``location``; raises Invalid for rows that the
@@ -78,6 +78,11 @@ class Scoring:
         until = time.monotonic() + arguments.get("seconds", math.inf)
         with self._limit.kept():
             return self._score(arguments["location"], arguments["columns"], until)
+
+    def load(self, arguments: dict[str, Any]) -> None:
+        """Load the version at ``location``, so that who asks for it needn't wait."""
+        with self._limit.kept():
+            self._estimators.get(arguments["location"])
 
     def _score(
         self, location: Location, columns: Mapping[str, Sequence[Any]], until: float

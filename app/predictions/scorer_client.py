@@ -56,6 +56,13 @@ class ScorerClient:
                 return self._ask(self._shared, arguments, deadline)
         return self._score_alone(location, arguments, deadline)
 
+    def load(self, location: Location) -> None:
+        """Have a version loaded; see the port."""
+        if self._breakers.must_be_alone(location):
+            self._breakers.undecided(location)
+            return
+        self._shared.ask("load", {"location": dict(location)}, seconds=self._seconds)
+
     def _score_alone(
         self, location: Location, arguments: dict[str, Any], deadline: float | None
     ) -> Outputs:

@@ -1,8 +1,9 @@
 """How a compiled model is stored: one zip file of JSON, numpy arrays and ONNX. No pickle.
 
 ``manifest.json`` has the recipe, the output, the tree of steps and the golden rows; where a step
-has an array or bytes, it names the entry that holds them (``0.npy``, ``1.onnx``). The same model
-always gives the same bytes.
+has an array or bytes, it names the entry that holds them (``0.npy``, ``1.onnx``), where it has a
+long list, the entries that hold its parts (``2.json``): while one of them is read, no other thread
+runs. The same model always gives the same bytes.
 
 A file is loaded only if its format version is this one, every entry is intact and within the
 limits, and the model gives the golden answers again. So the libraries may be upgraded: the answers
@@ -35,10 +36,16 @@ FORMAT: Final = "modelyard-compiled"
 FORMAT_VERSION: Final = 1
 MAX_BYTES: Final = 2 * 1024**3
 MAX_ENTRIES: Final = 50_000
+LONG: Final = 10_000
+"""A list of more values than this is stored in parts."""
 MODULES: Final = (categories, cores, encoder, ensembles, kernels, numbers, texts, trees)
 
 _MANIFEST: Final = "manifest.json"
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
+# Measured: onnxruntime keeps trees in five times the bytes of their file, beside the file itself;
+# names become Python strings in a table.
+_GROWTH: Final[Mapping[str, int]] = {"onnx": 6, "json": 5}
+_LEAST_MEMORY: Final = 50_000
 _DTYPES: Final = frozenset({"<f8", "<i8", "|b1"})
 
 
@@ -96,6 +103,15 @@ def load(data: bytes, *, max_bytes: int = MAX_BYTES) -> CompiledModel:
     return model
 
 
+def memory_of(data: bytes) -> int:
+    """About how many bytes a file that ``load`` has read takes when it is loaded."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return _LEAST_MEMORY + sum(
+            entry.file_size * _GROWTH.get(entry.filename.rpartition(".")[2], 1)
+            for entry in archive.infolist()
+        )
+
+
 _DAMAGE: Final = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError),
     *(LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, Invalid),
@@ -122,10 +138,23 @@ class _Entries:
 
     def json(self, name: str) -> dict[str, Any]:
         """An entry that is a JSON object."""
-        read = json.loads(self.content(name), parse_constant=_refuse_constant)
+        read = self._json(name)
         if not isinstance(read, dict):
             raise NotLoadable("the manifest is no object")
         return read
+
+    def values(self, names: list[str]) -> list[Any]:
+        """A list of plain values, from the entries that hold its parts."""
+        values: list[Any] = []
+        for name in names:
+            part = self._json(name)
+            if not _is_plain(part):
+                raise ValueError(f"{name} is no list of plain values")
+            values += part
+        return values
+
+    def _json(self, name: str) -> Any:
+        return json.loads(self.content(name), parse_constant=_refuse_constant)
 
     def array(self, name: str) -> NDArray[Any]:
         """An entry that is a numpy array; it is not writeable."""
@@ -154,6 +183,8 @@ def _packed(value: Any, entries: dict[str, bytes]) -> Any:
         return {"$array": _added(_npy(value), "npy", entries)}
     if isinstance(value, bytes):
         return {"$onnx": _added(value, "onnx", entries)}
+    if isinstance(value, list) and len(value) > LONG and _is_plain(value):
+        return {"$list": _added_parts(value, entries)}
     if isinstance(value, list):
         return [_packed(item, entries) for item in value]
     if isinstance(value, (str, int, float)) or value is None:
@@ -167,6 +198,17 @@ def _npy(array: NDArray[Any]) -> bytes:
     file = io.BytesIO()
     npy.write_array(file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
     return file.getvalue()
+
+
+def _is_plain(values: Any) -> bool:
+    return isinstance(values, list) and all(
+        value is None or isinstance(value, (str, int, float)) for value in values
+    )
+
+
+def _added_parts(values: list[Any], entries: dict[str, bytes]) -> list[str]:
+    parts = [values[start : start + LONG] for start in range(0, len(values), LONG)]
+    return [_added(json.dumps(part, allow_nan=False).encode(), "json", entries) for part in parts]
 
 
 def _added(content: bytes, suffix: str, entries: dict[str, bytes]) -> str:
@@ -184,6 +226,8 @@ def _unpacked(value: Any, entries: _Entries) -> Any:
         return entries.array(value["$array"])
     if "$onnx" in value:
         return entries.content(value["$onnx"])
+    if "$list" in value:
+        return entries.values(value["$list"])
     stored = dict(value)
     kind = STEPS[stored.pop("$step")]
     if set(stored) != set(stored_fields(kind)):

@@ -96,7 +96,7 @@ def test_a_loaded_model_is_served_until_something_finds_its_file_damaged(yard, f
     with harmed(file, "flipped", file):
         assert predict(yard, model).status_code == 200
         assert yard.client().post(f"{path}/verify").json["state"] == "corrupt"
-        yard.wiring.directory.follow_once(wait=0)
+        yard.wiring.follower.follow_once(wait=0)
         assert told(predict(yard, model)) == CORRUPT
 
 

@@ -108,28 +108,28 @@ def test_a_version_or_an_alias_may_be_named(any_predicting):
 def test_a_moved_alias_is_followed(any_predicting):
     yard = any_predicting
     body = {"inputs": [ROW]}
-    yard.wiring.directory.follow_once(wait=0)
+    yard.wiring.follower.follow_once(wait=0)
     assert predict(yard, body).json["version"] == 1
     yard.make("fast", yard.pipelines["fast"].named_steps["model"])
-    yard.wiring.directory.follow_once(wait=0)
+    yard.wiring.follower.follow_once(wait=0)
     assert predict(yard, body).json["version"] == 2
 
     yard.client().put("/api/v1/models/fast/aliases/champion", json={"version": 1})
-    yard.wiring.directory.follow_once(wait=0)
+    yard.wiring.follower.follow_once(wait=0)
 
     assert predict(yard, body).json["version"] == 1
     yard.client().delete("/api/v1/models/fast/aliases/champion")
-    yard.wiring.directory.follow_once(wait=0)
+    yard.wiring.follower.follow_once(wait=0)
     assert predict(yard, body).json["version"] == 2
 
 
 def test_a_deleted_model_is_gone_for_predictions_too(any_predicting):
     yard = any_predicting
-    yard.wiring.directory.follow_once(wait=0)
+    yard.wiring.follower.follow_once(wait=0)
     assert predict(yard, {"inputs": [ROW]}).status_code == 200
 
     assert yard.client().delete("/api/v1/models/fast").status_code == 204
-    yard.wiring.directory.follow_once(wait=0)
+    yard.wiring.follower.follow_once(wait=0)
 
     assert_problem(predict(yard, {"inputs": [ROW]}), 404)
 

@@ -139,7 +139,7 @@ def test_a_follower_that_comes_too_late_learns_everything_anew(yard):
     """It read on after events that it had missed, and served an alias that had been moved."""
     directory = yard.wiring.directory
     yard.make("fast", yard.pipelines["fast"].named_steps["model"])
-    directory.follow_once(wait=0)
+    yard.wiring.follower.follow_once(wait=0)
     directory.locate(yard.call(), Reference("fast"))
     alias = f"{MODEL}/aliases/champion"
     assert yard.client().put(alias, json={"version": 1}).status_code in (200, 201)
@@ -152,5 +152,5 @@ def test_a_follower_that_comes_too_late_learns_everything_anew(yard):
         }
     )
     for _ in range(2):
-        directory.follow_once(wait=0)
+        yard.wiring.follower.follow_once(wait=0)
     assert directory.locate(yard.call(), Reference("fast"))["version"] == 1

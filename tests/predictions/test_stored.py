@@ -73,7 +73,7 @@ def test_retention_forgets_what_the_model_no_longer_keeps(any_predicting):
     patched = client.patch("/api/v1/models/fast", json={"retention": {"max_rows": 2}})
     assert patched.status_code == 200, patched.text
     made = [store(yard).json["id"] for _ in range(5)]
-    yard.wiring.directory.follow_once(wait=0)
+    yard.wiring.follower.follow_once(wait=0)
     store(yard, model="slow")
 
     assert yard.wiring.predictions.sweep(utc_now()) == 3

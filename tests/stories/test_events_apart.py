@@ -9,16 +9,17 @@ CALL = Call("default", "testtest", frozenset(), "test-request")
 
 def test_predictions_follow_a_model_of_another_database(apart):
     """They followed the events of the access service, who has none of the models' there."""
-    directory = apart.services["predictions"].wiring.directory
-    directory.follow_once(wait=0)
+    wiring = apart.services["predictions"].wiring
+    directory, follower = wiring.directory, wiring.follower
+    follower.follow_once(wait=0)
     register(apart)
     assert directory.locate(CALL, Reference("m"))["version"] == 1
     register(apart)
-    directory.follow_once(wait=0)
+    follower.follow_once(wait=0)
     assert directory.locate(CALL, Reference("m"))["version"] == 2
     with apart.client("models") as models:
         assert models.put("/models/m/aliases/champion", json={"version": 1}).status_code == 201
-    directory.follow_once(wait=0)
+    follower.follow_once(wait=0)
     assert directory.locate(CALL, Reference("m"))["version"] == 1
 
 
