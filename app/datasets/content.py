@@ -9,7 +9,8 @@ from flask import Response, request
 from app.datasets.tables import Version
 from app.datasets.versions import Versions
 from app.kernel.artifacts.stored import Stored
-from app.kernel.errors import Invalid, NotAcceptable
+from app.kernel.errors import Invalid
+from app.kernel.http.accepting import accepted_type
 from app.kernel.http.api import current_call
 from app.kernel.http.downloads import sent
 from app.kernel.http.sendable import Sendable
@@ -27,7 +28,7 @@ def content_answer(
     Raises NotAcceptable, Invalid when something else than CSV is wanted for a spreadsheet, and
     Unavailable when too many downloads are under way.
     """
-    media_type = _accepted()
+    media_type = accepted_type(list(_TYPES))
     if spreadsheet and media_type != "text/csv":
         raise Invalid.at("?spreadsheet", "not_offered", f"A spreadsheet doesn't read {media_type}")
     etag = _etag(version, media_type, spreadsheet=spreadsheet)
@@ -43,17 +44,6 @@ def content_answer(
         response = sent(content, media_type, place=place)
     response.vary.add("Accept")
     return response
-
-
-def _accepted() -> str:
-    """The type that the client likes best; CSV where it likes any."""
-    offered = list(_TYPES)
-    if not request.accept_mimetypes:
-        return offered[0]
-    found = request.accept_mimetypes.best_match(offered)
-    if found is None:
-        raise NotAcceptable("The content is not offered in that form", extra={"offered": offered})
-    return found
 
 
 def _etag(version: Version, media_type: str, *, spreadsheet: bool) -> str:

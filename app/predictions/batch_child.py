@@ -8,18 +8,18 @@ columns at the end. Files of chunks that an earlier attempt has finished are tak
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
 import pandas as pd
 
 from app.scoring.estimator import answer
 from app.scoring.format import load
-from app.scoring.frame import Recipe, as_text, prepare
+from app.scoring.frame import Recipe, prepare
 from app.scoring.loader import load_sklearn
+from app.scoring.output_columns import output_columns
 from app.scoring.scores import Array, Scores
 
 OUTPUT = "output.parquet"
@@ -96,34 +96,13 @@ def _beside(scores: Scores, taken: Sequence[str]) -> dict[str, Array]:
     # DuckDB, like SQL, does not tell names apart by their case.
     known = {name.lower() for name in taken}
     free: dict[str, Array] = {}
-    for name, column in _output_columns(scores):
+    for name, column in output_columns(scores).items():
         unused = name
         while unused.lower() in known:
             unused += "_"
         known.add(unused.lower())
         free[unused] = column
     return free
-
-
-def _output_columns(scores: Scores) -> Iterator[tuple[str, Array]]:
-    if scores.labels is not None:
-        classes = np.array(list(scores.classes), dtype=object)
-        yield "prediction", pd.Series(classes[scores.labels]).infer_objects().to_numpy()
-        if scores.probabilities is not None:
-            for place, name in enumerate(scores.classes):
-                yield f"probability_{as_text(name)}", scores.probabilities[:, place]
-    elif scores.components is not None:
-        for place in range(scores.components.shape[1]):
-            yield f"component_{place + 1}", scores.components[:, place]
-    else:
-        names = {
-            "values": "prediction",
-            "clusters": "cluster",
-            "outliers": "outlier",
-            "unusual": "outlier_score",
-        }
-        for name, array in scores.arrays().items():
-            yield names[name], array
 
 
 def _write(connection: duckdb.DuckDBPyConnection, columns: Mapping[str, Array], part: Path) -> None:

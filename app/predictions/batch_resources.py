@@ -2,11 +2,11 @@
 
 from typing import Any, cast
 
-from flask import current_app, request
+from flask import current_app
 from flask.views import MethodView
 
 from app.kernel.auth import secured
-from app.kernel.errors import NotAcceptable
+from app.kernel.http.accepting import accepted_type
 from app.kernel.http.api import current_call
 from app.kernel.http.downloads import BINARY, sent
 from app.kernel.http.spec import PART_OF_FILE, RANGE, WHOLE_FILE, Action
@@ -139,10 +139,7 @@ class BatchPredictionContent(MethodView):
         """
         call = current_call()
         _batches().get(call, batch)
-        wanted = request.accept_mimetypes
-        accepted = wanted.best_match(list(_FORMATS)) if wanted else "text/csv"
-        if accepted is None:
-            raise NotAcceptable("The content is not offered so", extra={"offered": list(_FORMATS)})
+        accepted = accepted_type(list(_FORMATS))
         answer = sent(_batches().content(call, batch, _FORMATS[accepted]), accepted)
         answer.vary.add("Accept")
         return answer

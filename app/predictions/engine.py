@@ -17,7 +17,11 @@ from app.kernel.free_memory import give_back
 from app.predictions.loaded import CacheMetrics, LoadedArtifacts, Location, OpenArtifact
 from app.predictions.ports import Scorer
 from app.scoring.format import NotLoadable, load, memory_of
+from app.scoring.frame import Column
 from app.scoring.model import CompiledModel
+from app.scoring.output_columns import scores_of
+from app.scoring.plain_values import plain_values
+from app.scoring.scores import Scores
 
 COMPILED, SKLEARN = "compiled", "sklearn"
 _LARGE = 32 * 1024**2
@@ -110,15 +114,30 @@ class Engine:
         """One output per row; raises Invalid for rows that the model has no answer for,
         Unavailable when the scorer isn't there, DeadlineExceeded when it isn't done in time.
         """
-        model = self._compiled(location)
-        started = time.perf_counter()
+        model, started = self._compiled(location), time.perf_counter()
         if model is None:
             outputs = self._ask_scorer(location, columns, deadline)
         elif all(type(column) is list and len(column) == 1 for column in columns.values()):
             outputs = [model.alone(tuple(columns))([column[0] for column in columns.values()])]
         else:
             outputs = model.score(columns).rows()
-        return self._told(location, COMPILED if model else SKLEARN, outputs, started)
+        engine = COMPILED if model else SKLEARN
+        self._count(location, engine, len(outputs), started)
+        return Answered(engine, outputs)
+
+    def score_in_arrays(
+        self, location: Location, columns: Mapping[str, Column], *, deadline: float | None = None
+    ) -> tuple[str, Scores]:
+        """``score``, in arrays: which engine gave the answers, and the answers."""
+        model, started = self._compiled(location), time.perf_counter()
+        if model is None:
+            outputs = self._ask_scorer(location, plain_values(columns), deadline)
+            scores = scores_of(outputs, location["signature"]["output"])
+        else:
+            scores = model.score(columns)
+        engine = COMPILED if model else SKLEARN
+        self._count(location, engine, len(scores), started)
+        return engine, scores
 
     def score_row(
         self, location: Location, names: tuple[str, ...], row: Sequence[Any]
@@ -131,27 +150,22 @@ class Engine:
         if model is None:
             return None
         started = time.perf_counter()
-        return self._told(location, COMPILED, [model.alone(names)(row)], started)
+        output = model.alone(names)(row)
+        self._count(location, COMPILED, 1, started)
+        return Answered(COMPILED, [output])
 
     def _compiled(self, location: Location) -> CompiledModel | None:
         compiled = location["serving"]["engine"] == COMPILED
         return self._cache.get(location) if compiled else None
 
-    def _told(
-        self,
-        location: Location,
-        engine: str,
-        outputs: Sequence[Mapping[str, Any]],
-        started: float,
-    ) -> Answered:
+    def _count(self, location: Location, engine: str, rows: int, started: float) -> None:
         labels = location["model"], engine
         meters = self._meters.get(labels)
         if meters is None:
             meters = _Meters(self._seconds.labels(*labels), self._rows.labels(*labels))
             self._meters[labels] = meters
         meters.seconds.observe(time.perf_counter() - started)
-        meters.rows.inc(len(outputs))
-        return Answered(engine, outputs)
+        meters.rows.inc(rows)
 
     def holds(self, location: Location) -> bool:
         """Whether a version is ready to answer; what the scorer holds, it alone knows."""

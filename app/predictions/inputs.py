@@ -55,10 +55,7 @@ def read_rows(
     by_name = "inputs" in body
     rows = body["inputs"] if by_name else body["rows"]
     if len(rows) > most_rows:
-        raise TooLarge(
-            f"At most {most_rows} rows; use /batch-predictions for more",
-            extra={"limit": most_rows},
-        )
+        raise too_many_rows(most_rows)
     if by_name:
         faults = _object_faults(rows, inputs)
     else:
@@ -73,6 +70,13 @@ def read_rows(
     place = {name: index for index, name in enumerate(body["columns"])}
     names = [column["name"] for column in inputs]
     return {name: [row[place[name]] for row in rows] for name in names}, len(rows)
+
+
+def too_many_rows(most_rows: int) -> TooLarge:
+    """The refusal of more rows than that."""
+    return TooLarge(
+        f"At most {most_rows} rows; use /batch-predictions for more", extra={"limit": most_rows}
+    )
 
 
 def _object_faults(
@@ -96,7 +100,7 @@ def _array_faults(
 ) -> Iterator[FieldError]:
     columns = {column["name"]: column for column in inputs}
     faulty = False
-    for fault in _heading_faults(names, columns):
+    for fault in heading_faults(names, columns):
         faulty = True
         yield fault
     if faulty:
@@ -110,9 +114,10 @@ def _array_faults(
             yield from _value_faults(f"/rows/{index}/{place}", row[place], columns[name])
 
 
-def _heading_faults(
+def heading_faults(
     names: Sequence[str], columns: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[FieldError]:
+    """What is wrong with the names of columns that were sent; ``columns`` are the model's."""
     seen: set[str] = set()
     for index, name in enumerate(names):
         if name not in columns:
@@ -129,10 +134,15 @@ def _unknown(pointer: str, columns: Mapping[str, Any]) -> FieldError:
     return FieldError(pointer, "unknown_field", "The model has no such column", sorted(columns))
 
 
+def null_fault(pointer: str) -> FieldError:
+    """A value is missing where none may be."""
+    return FieldError(pointer, "null", "Training saw no missing value in this column")
+
+
 def _value_faults(pointer: str, value: Any, column: Mapping[str, Any]) -> Iterator[FieldError]:
     if value is None:
         if not column["nullable"]:
-            yield FieldError(pointer, "null", "Training saw no missing value in this column")
+            yield null_fault(pointer)
         return
     check, wanted = CHECKS[column["type"]]
     if not check(value):

@@ -3,17 +3,28 @@
 import re
 from typing import Any, Final, cast
 
-from flask import current_app
+from flask import current_app, request
 from flask.views import MethodView
 
 from app.kernel.auth import secured
+from app.kernel.http.accepting import accepted_type
 from app.kernel.http.api import Blueprint, current_call
 from app.kernel.http.spec import Action
 from app.kernel.references import ReferenceList, ReferenceQuery
 from app.predictions import schemas
 from app.predictions.batches import BatchPredictions
 from app.predictions.directory import Reference
+from app.predictions.media_types import JSON, OFFERED
 from app.predictions.service import PREDICTIONS, Predictions
+from app.predictions.table_resources import (
+    ARROW_ANSWER,
+    CSV_ANSWER,
+    answer_of,
+    body_document,
+    is_json,
+    reader_of,
+    table_reader,
+)
 
 blp = Blueprint(
     "predictions", __name__, description="Predictions: stored, unstored, over whole datasets."
@@ -103,16 +114,30 @@ class Predict(Action):
     """The hot path."""
 
     @secured("predictions:write")
-    @blp.arguments(schemas.PredictIn, examples=_examples())
+    @blp.doc(requestBody=body_document(_examples()))
     @blp.arguments(schemas.PredictQuery, location="query")
     @blp.response(200, schemas.PredictOut)
-    def post(self, body: dict[str, Any], arguments: dict[str, Any], model: str) -> Any:
+    @blp.alt_response(200, **ARROW_ANSWER)
+    @blp.alt_response(200, **CSV_ANSWER)
+    @blp.alt_response(406, "NotAcceptable")
+    def post(self, arguments: dict[str, Any], model: str) -> Any:
         """Predict without keeping anything
 
         By the version or alias given, else by the alias champion, else by the newest version.
+        Rows come as JSON, Arrow or CSV by `Content-Type`, outputs go by `Accept`, in any
+        combination. In Arrow and CSV the outputs are columns, named as those of a batch.
         """
         reference = Reference(model, arguments["alias"], arguments["version"])
-        return _predictions().predict(current_call(), reference, body)
+        predictions, call = _predictions(), current_call()
+        wanted = accepted_type(OFFERED)
+        if not is_json():
+            predicted = predictions.predict_in_arrays(call, reference, table_reader())
+            return answer_of(predicted, wanted)
+        body = blp.ARGUMENTS_PARSER.parse(schemas.PredictIn(), request, location="json")
+        if wanted == JSON:
+            return predictions.predict(call, reference, body)
+        predicted = predictions.predict_in_arrays(call, reference, reader_of(body))
+        return answer_of(predicted, wanted, body.get("include"))
 
 
 @blp.route("/api/v1/references/predictions", tags=["peers"])

@@ -1,7 +1,8 @@
 """Predictions of single rows: stored and unstored."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +21,8 @@ from app.predictions.directory import Directory, Reference
 from app.predictions.engine import Engine
 from app.predictions.inputs import read_rows
 from app.predictions.tables import KnownModel, Prediction
+from app.scoring.frame import Column
+from app.scoring.scores import Scores
 
 PREDICTIONS = Listing(
     "Predictions",
@@ -41,6 +44,19 @@ class Predicted(msgspec.Struct, frozen=True):
     version: int
     engine: str
     outputs: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class PredictedArrays:
+    """An answer that isn't stored, in arrays."""
+
+    model: str
+    version: int
+    engine: str
+    scores: Scores
+
+
+ReadRows = Callable[[Sequence[Mapping[str, Any]], int], Mapping[str, Column]]
 
 
 class Predictions:
@@ -72,6 +88,20 @@ class Predictions:
             answered = self._engine.score(location, columns, deadline=call.deadline)
             outputs = answered.only(body.get("include"))
             return Predicted(reference.model, location["version"], answered.engine, outputs)
+
+        return self._directory.use(call, reference, score)
+
+    def predict_in_arrays(
+        self, call: Call, reference: Reference, read: ReadRows
+    ) -> PredictedArrays:
+        """Score the rows that ``read`` reads by a signature's inputs; raises what it and
+        ``predict`` raise.
+        """
+
+        def score(location: Mapping[str, Any]) -> PredictedArrays:
+            columns = read(location["signature"]["inputs"], self._most_rows)
+            engine, scores = self._engine.score_in_arrays(location, columns, deadline=call.deadline)
+            return PredictedArrays(reference.model, location["version"], engine, scores)
 
         return self._directory.use(call, reference, score)
 

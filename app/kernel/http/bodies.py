@@ -68,7 +68,7 @@ def _pieces(request: Request, limit: int) -> Iterator[bytes]:
 
 
 def _too_long(limit: int) -> TooLarge:
-    return TooLarge(f"A JSON body may have {limit} bytes", extra={"limit": limit})
+    return TooLarge(f"This body may have {limit} bytes", extra={"limit": limit})
 
 
 def json_body(request: Request) -> bytes:
@@ -78,6 +78,20 @@ def json_body(request: Request) -> bytes:
         with cast("Slots", current_app.extensions["body_slots"]).hold(wait=BODY_PATIENCE):
             g.body = read_body(request, limit)
     return cast("bytes", g.body)
+
+
+def admitted_body(request: Request, kind: str) -> bytes:
+    """The body, once there is a place for the work on it; raises UnsupportedMediaType for one that
+    is compressed. ``kind`` is what it is called."""
+    if content_coding(request) != "identity":
+        raise UnsupportedMediaType(
+            f"Send {kind} as it is, not compressed", extra={"accepted": ["identity"]}
+        )
+    body = json_body(request)
+    ticket: Ticket | None = request.environ.get(TICKET)
+    if ticket is not None:
+        ticket.enter(cast("Call", g.call).remaining())
+    return body
 
 
 def has_no_body(request: Request) -> bool:
@@ -203,15 +217,7 @@ class StrictParser(FlaskParser):
             raise UnsupportedMediaType(
                 "Send application/json", extra={"accepted": ["application/json"]}
             )
-        if content_coding(req) != "identity":
-            raise UnsupportedMediaType(
-                "Send JSON as it is, not compressed", extra={"accepted": ["identity"]}
-            )
-        body = json_body(req)
-        ticket: Ticket | None = req.environ.get(TICKET)
-        if ticket is not None:
-            ticket.enter(cast("Call", g.call).remaining())
-        value = decode_json(body)
+        value = decode_json(admitted_body(req, "JSON"))
         if not isinstance(value, dict):
             raise Invalid.at("", "invalid", "The body must be a JSON object")
         return value

@@ -2,8 +2,9 @@
 
 Flask's dispatch, Werkzeug's request and response and a schema's load and dump cost several times
 what a small answer does. So a request of such a route is answered here if nothing about it is out
-of the ordinary: the host is known, the body is JSON of a told length, the key is good, within its
-quota and has the scope, there is a place for the work, and ``answer`` understands the body.
+of the ordinary: the host is known, the body is JSON of a told length, no other answer is wanted,
+the key is good, within its quota and has the scope, there is a place for the work, and ``answer``
+understands the body.
 
 Anything else goes on to Flask just as it came, its body read or not: what is wrong with a request
 is told in one place. Keys, quotas, places, problems, headers, log and metrics are the same code,
@@ -14,13 +15,16 @@ import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from io import BytesIO
 from typing import Final, NamedTuple
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import structlog
+from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import HTTPException
+from werkzeug.http import parse_accept_header
 from werkzeug.wsgi import get_host
 
 from app.kernel.admission import TICKET, Ticket
@@ -185,6 +189,7 @@ class Lane:
             and 0 < int(length[:8]) <= _LONGEST_BODY
             and len(length) < 8
             and _NOT_PLAIN.isdisjoint(environ)
+            and _takes_json(environ.get("HTTP_ACCEPT", ""))
             and self._is_known_host(environ)
         )
 
@@ -217,3 +222,13 @@ class Lane:
         with self._gate.body_slots.hold(wait=BODY_PATIENCE):
             body: bytes = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
         return body
+
+
+@lru_cache(maxsize=64)
+def _takes_json(accept: str) -> bool:
+    """Whether no other type is liked better than JSON."""
+    if accept in ("", "*/*", "application/json"):
+        return True
+    liked = parse_accept_header(accept, MIMEAccept)
+    quality = liked.quality("application/json")
+    return quality > 0 and all(quality >= other for _, other in liked)

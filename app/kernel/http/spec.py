@@ -101,6 +101,16 @@ HEADERS = {
     "Content-Range": _header("Which bytes of how many.", _TEXT),
     "Content-Disposition": _header("A name for the file.", _TEXT),
     "Content-Digest": _header("SHA-256 of the body (RFC 9530).", _TEXT),
+    "X-Model-Version": _header(
+        "Number of the version that answered, where the body has no place for it.",
+        {"type": "integer", "minimum": 1},
+        always=False,
+    ),
+    "X-Model-Engine": _header(
+        "What answered, where the body has no place for it.",
+        {"type": "string", "enum": ["compiled", "sklearn"]},
+        always=False,
+    ),
     "Repr-Digest": _header("SHA-256 of the whole file (RFC 9530).", _TEXT),
 }
 ALWAYS = {"X-Request-Id": "X-Request-Id", "Vary": "Vary"}

@@ -1,0 +1,75 @@
+"""The texts of Arrow's columns, as far as there is room for them."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.kernel.arrow.flatbuffer import broken
+from app.kernel.errors import TooLarge
+
+_INLINE = 12
+Missing = NDArray[np.bool_]
+
+
+class Room:
+    """How many bytes of text there may be: views and dictionaries let a few stand for many."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._left = most
+
+    def take(self, count: int) -> None:
+        """Take some; raises TooLarge when there is no room for them."""
+        self._left -= count
+        if self._left < 0:
+            raise TooLarge(
+                f"The texts, written out, may have {self._most} bytes", extra={"limit": self._most}
+            )
+
+
+def read_texts(offsets: NDArray[Any], data: memoryview, room: Room) -> list[str]:
+    """The texts between offsets; raises Malformed, TooLarge."""
+    if not len(offsets):
+        return []
+    first, last = int(offsets[0]), int(offsets[-1])
+    if first < 0 or last > len(data) or bool((offsets[1:] < offsets[:-1]).any()):
+        raise broken("a text lies outside of its buffer")
+    room.take(last - first)
+    bounds = pairwise((offsets - first).tolist())
+    used = bytes(data[first:last])
+    if used.isascii():
+        text = used.decode("ascii")
+        return [text[start:end] for start, end in bounds]
+    return [_decoded(used[start:end]) for start, end in bounds]
+
+
+def read_views(
+    views: bytes, buffers: list[memoryview], missing: Missing | None, room: Room
+) -> list[str]:
+    """The texts that views show, ``''`` where one is missing; raises Malformed, TooLarge."""
+    numbers = np.frombuffer(views, dtype="<i4").reshape(-1, 4)
+    lengths = numbers[:, 0].astype(np.int64)
+    if missing is not None:
+        lengths[missing] = 0
+    if bool((lengths < 0).any()):
+        raise broken("a text of negative length")
+    room.take(int(lengths.sum()))
+    texts = []
+    for row, length in enumerate(lengths.tolist()):
+        if length <= _INLINE:
+            texts.append(_decoded(views[16 * row + 4 : 16 * row + 4 + length]))
+            continue
+        number, start = numbers[row, 2:].tolist()
+        if not 0 <= number < len(buffers) or not 0 <= start <= len(buffers[number]) - length:
+            raise broken("a text lies outside of its buffer")
+        texts.append(_decoded(buffers[number][start : start + length]))
+    return texts
+
+
+def _decoded(text: bytes | memoryview) -> str:
+    try:
+        return str(text, "utf-8")
+    except UnicodeDecodeError as error:
+        raise broken("a text is not UTF-8") from error
