@@ -3,6 +3,7 @@
 import pytest
 
 from app.datasets.ingest.cell_types import NULL_WORDS, WEAK_NULL_WORDS
+from app.datasets.ingest.inference import _observe
 from app.kernel.errors import Invalid
 from tests.datasets.tables import Tables, ndjson
 
@@ -272,3 +273,56 @@ def test_types_of_parquet_columns(tables, sql, type_, value):
         tables.parquet(f"SELECT {sql} AS x"), "parquet", columns={"x": {"type": "string"}}
     )
     assert demanded.types == {"x": "string"}
+
+
+@pytest.mark.parametrize(
+    ("usual", "late"),
+    [
+        ("7", ["8"]),
+        ("7", ["-0"]),
+        ("7", ["+8"]),
+        ("7", ["8.5"]),
+        ("7", ["007"]),
+        ("7", [" 8"]),
+        ("7", ["?"]),
+        ("7", ['""']),
+        ("7", ["9223372036854775807"]),
+        ("7", ["9223372036854775808"]),
+        ("7", ["1_000"]),
+        ("7", ["abc"]),
+        ("2.5", ["0.0", "-0.0", "5", "7.0"]),
+        ("2.5", ["1e3"]),
+        ("2.5", ["12345678901234567"]),
+        ("2.5", ["00.5"]),
+        ("2.5", ["-"]),
+        ("2.5", ["0x1f"]),
+        ("2020-02-29", ["2020-02-29T10:30:01+02:00"]),
+        ("2020-02-29", ["2021-02-29"]),
+        ("2020-02-29", ["2020-02-29 24:00"]),
+        ("2020-02-29", ["7"]),
+    ],
+)
+def test_a_cell_far_below_the_first_rows_counts_as_if_it_stood_among_them(tables, usual, late):
+    type_, values, code = column(tables, usual, "", *late)
+    csv = "id,x\n" + f"1,{usual}\n" * 10_000 + "1,\n" + "".join(f"1,{cell}\n" for cell in late)
+
+    table = tables.ingest(csv)
+
+    last = table.page(offset=10_000, limit=10)[1]
+    assert (table.types["x"], table.codes.get("x")) == (type_, code)
+    assert [row["x"] for row in last] == values[1:]
+    assert table.result.rows == 10_001 + len(late)
+
+
+def test_a_file_of_which_many_rows_are_alike_is_read_once_to_its_end(tables, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "app.datasets.ingest.inference._observe",
+        lambda *question: asked.append(question) or _observe(*question),
+    )
+    csv = "a,b,c,d\n" + "7,2.5,2020-02-29T10:30Z,abc\n" * 10_001
+
+    table = tables.ingest(csv)
+
+    assert list(table.types.values()) == ["integer", "number", "datetime", "string"]
+    assert len(asked) == 1

@@ -22,6 +22,7 @@ _SHORT_INTEGER = "-?(0|[1-9][0-9]{0,17})"
 _INTEGER = "[+-]?[0-9]+"
 _NUMBER = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
 _SHORT_FRACTION = r"-?[1-9][0-9]{0,15}\.[0-9]{1,20}|-?0\.[0-9]{0,20}[1-9]"
+_PLAIN = r"-?(0|[1-9][0-9]{0,13})(\.[0-9]{1,20})?"
 _CODE = "[+-]?0[0-9].*"
 _INFINITY = "[+-]?[iI][nN][fF]([iI][nN][iI][tT][yY])?"
 _PADDED = r"(?s)[ \t].*|.*[ \t]"
@@ -56,6 +57,9 @@ class Seen(IntFlag):
     OTHER = 16384
     BAD = 32768  # not of the type that the client demands
     ZERO = 65536  # a float that is zero, perhaps a negative one
+
+
+_PLAIN_NUMBERS = Seen.INTEGER | Seen.INTEGRAL | Seen.FRACTION | Seen.ZERO
 
 
 def matches(sql: str, pattern: str) -> str:
@@ -204,6 +208,30 @@ def inferred_value(column: SourceColumn, type_: str, flags: Seen) -> str:
     if not flags & (Seen.BLANK | Seen.WEAK_BLANK):
         return typed
     return f"CASE WHEN {value} NOT IN {literals(column.blanks)} THEN {typed} END"
+
+
+def guessed_value(column: SourceColumn, flags: Seen) -> tuple[str, str] | None:
+    """The type of a text column of which such cells were seen, and SQL of a cell's value.
+
+    The SQL fails at a cell that could make another type or a warning of the column, so what it
+    gives for all cells is what their inference would have given. None where that can't be said.
+    """
+    value = column.value
+    if column.kind is not Kind.TEXT:
+        return None
+    if flags & Seen.INTEGER and not flags & ~(Seen.INTEGER | Seen.WIDE):
+        type_, typed = "integer", f"TRY_CAST({value} AS BIGINT)"
+        holds = f"CAST({typed} AS VARCHAR) = {value}"
+    elif flags & Seen.FRACTION and not flags & ~_PLAIN_NUMBERS:
+        type_, typed = "number", _signless(parsed_double(value, column))
+        holds = matches(value, with_comma(_PLAIN, column))
+    elif flags & Seen.DATETIME and not flags & ~(Seen.DATETIME | Seen.OFFSET):
+        type_, typed = "datetime", parsed_datetime(value)
+        holds = f"{matches(value, _DATETIME)} AND {typed} IS NOT NULL"
+    else:
+        return None
+    checked = f"CASE WHEN {holds} THEN {typed} ELSE error('another type') END"
+    return type_, f"CASE WHEN {value} IS NOT NULL THEN {checked} END"
 
 
 def demanded_value(column: SourceColumn, rule: ColumnRule) -> tuple[str, str]:

@@ -20,7 +20,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.datasets.ingest.cell_types import NATIVE, Seen, demanded_value, inferred_value, seen
+from app.datasets.ingest.cell_types import (
+    NATIVE,
+    Seen,
+    demanded_value,
+    guessed_value,
+    inferred_value,
+    seen,
+)
 from app.datasets.ingest.table_engine import TableEngine, select, stacked
 from app.datasets.ingest.table_source import Kind, SourceColumn, TableSource
 from app.datasets.ingest_request import ColumnRule
@@ -73,24 +80,37 @@ class TypedColumn:
 
 
 def infer(
-    engine: TableEngine, source: TableSource, rules: Mapping[str, ColumnRule]
+    engine: TableEngine,
+    source: TableSource,
+    rules: Mapping[str, ColumnRule],
+    *,
+    guessing: bool = False,
 ) -> list[TypedColumn]:
-    """The types of all columns; those for which a rule demands one have that."""
+    """The types of all columns; those for which a rule demands one have that.
+
+    ``guessing``: where its first rows tell the type of a column, only they are looked at. To read
+    its ``value`` fails if another row tells otherwise.
+    """
     demanded = {name: rule for name, rule in rules.items() if rule.forced is not None}
     queries = {column.name: _Query(column, demanded.get(column.name)) for column in source.columns}
     if source.rows > _SAMPLE_ROWS:
         sample = f"({select(['*'], source.relation, limit=_SAMPLE_ROWS)})"
         _observe(engine, sample, list(queries.values()))
         queries = {name: query.expecting(query.flags) for name, query in queries.items()}
-    unsettled = [query for query in queries.values() if not query.settled]
-    _observe(engine, source.relation, unsettled, source.rows)
+    guesses = {name: query.guess() for name, query in queries.items()} if guessing else {}
+    unsettled = [
+        query for name, query in queries.items() if not (query.settled or guesses.get(name))
+    ]
+    if unsettled or not guesses:
+        _observe(engine, source.relation, unsettled, source.rows)
     padded = [query for query in queries.values() if query.is_padded]
     if padded:
         trimmed = [query.trimmed() for query in padded]
         _observe(engine, source.relation, trimmed)
         queries |= {query.column.name: query for query in trimmed}
     return [
-        query.demanded() if query.rule is not None else query.inferred(column)
+        guesses.get(column.name)
+        or (query.demanded() if query.rule is not None else query.inferred(column))
         for column, query in zip(source.columns, queries.values(), strict=True)
     ]
 
@@ -139,6 +159,11 @@ class _Query:
         """The same question, with what was seen in a sample."""
         settled = flags if flags & Seen.OTHER else _NOTHING
         return replace(self, expected=flags, flags=settled)
+
+    def guess(self) -> TypedColumn | None:
+        """The type as the sample tells it, unless other cells have a say in any case."""
+        guessed = guessed_value(self.column, self.expected) if self.rule is None else None
+        return guessed and TypedColumn(self.column.name, *guessed, self.column.text, None)
 
     def trimmed(self) -> "_Query":
         value = f"trim({self.column.value}, ' \t')"

@@ -11,7 +11,7 @@ can't be done with that is refused as too large: thousands of columns, say.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -97,17 +97,17 @@ class _Steps:
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
-        self._step = "reading"
+        self._step, self._fraction = "reading", 0.0
 
     def begin(self, step: str) -> None:
-        """Go on to a step."""
-        self._step = step
+        """Go on to a step; a step that is done once more is no step back."""
+        self._step, self._fraction = step, max(self._fraction, _STEPS[step])
         self.beat()
 
     def beat(self) -> None:
         """Tell that it is still going on."""
         if self._progress is not None:
-            self._progress(_STEPS[self._step], self._step)
+            self._progress(self._fraction, self._step)
 
 
 class _Ingest:
@@ -173,8 +173,7 @@ class _Ingest:
         self._check_rules(source)
         if not source.rows:
             raise Invalid.at("", "no_rows", "No row is good")
-        source, columns = self._inferred(engine, source)
-        rows = self._write(engine, source, columns)
+        rows, columns = self._typed(engine, source)
         table = StoredTable.open(engine, self._parquet)
         self._steps.begin("digesting")
         digest = table.digest()
@@ -198,6 +197,19 @@ class _Ingest:
         ]
         if unknown:
             raise Invalid("Some columns don't exist", errors=unknown[:20])
+
+    def _typed(self, engine: TableEngine, source: TableSource) -> tuple[int, list[TypedColumn]]:
+        """Find the types, and write; the number of rows.
+
+        The first rows mostly tell the types: then the others are checked while they are written.
+        """
+        self._steps.begin("inferring")
+        with suppress(duckdb.Error, Miscounted):
+            columns = infer(engine, source, self._rules, guessing=True)
+            if _refused(columns) is None:
+                return self._write(engine, source, columns), columns
+        source, columns = self._inferred(engine, source)
+        return self._write(engine, source, columns), columns
 
     def _inferred(
         self, engine: TableEngine, source: TableSource

@@ -1,0 +1,69 @@
+"""What one piece of work costs: wall seconds, CPU seconds of its processes, and their memory."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+
+@dataclass
+class Cost:
+    """What a piece of work took; ``cpu`` is that of the processes that were looked at."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+
+
+@contextmanager
+def cost(cpu: Callable[[], float] = lambda: sum(os.times()[:4])) -> Iterator[Cost]:
+    """The cost of the block; without ``cpu``, of this process and its ended children."""
+    found = Cost()
+    started, burnt = time.monotonic(), cpu()
+    yield found
+    found.wall, found.cpu = time.monotonic() - started, cpu() - burnt
+
+
+def cpu_of(processes: Sequence[psutil.Process]) -> float:
+    """CPU seconds of processes and of their ended children."""
+    seconds = 0.0
+    for process in processes:
+        with suppress(psutil.Error):
+            seconds += sum(process.cpu_times()[:4])
+    return seconds
+
+
+class Peak:
+    """The most that some processes held together while the block ran, looked at all the time."""
+
+    def __init__(self, processes: Callable[[], Sequence[int]], seconds: float = 0.05) -> None:
+        self.bytes = 0
+        self._processes = processes
+        self._seconds = seconds
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def _look(self) -> None:
+        while not self._ended.wait(self._seconds):
+            self.bytes = max(self.bytes, sum(map(share_of, self._processes())))
+
+    def __enter__(self) -> "Peak":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
+def share_of(pid: int) -> int:
+    """A process's proportional share of memory (PSS), bytes; 0 when it has ended."""
+    with suppress(OSError, ProcessLookupError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return 0
