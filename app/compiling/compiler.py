@@ -20,8 +20,10 @@ from app.compiling import (
     categories,
     encoders,
     ensembles,
+    expansions,
     geometry,
     linear,
+    neighbors,
     structure,
     trees,
 )
@@ -46,8 +48,10 @@ BUILDERS: Final = (
     categories,
     encoders,
     ensembles,
+    expansions,
     geometry,
     linear,
+    neighbors,
     structure,
     trees,
 )

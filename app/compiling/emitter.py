@@ -50,7 +50,8 @@ def tree_of(tree: Any, features: Any = None) -> Tree:
     """A ``sklearn.tree`` tree; ``features`` are the columns that it was given, None for all."""
     feature = np.asarray(tree.feature, dtype=np.int64)
     if features is not None:
-        feature = np.where(feature >= 0, np.asarray(features, dtype=np.int64)[feature], feature)
+        used = np.asarray(features, dtype=np.int64)[np.maximum(feature, 0)]
+        feature = np.where(feature >= 0, used, feature)
     return Tree(
         np.asarray(tree.children_left, dtype=np.int64),
         np.asarray(tree.children_right, dtype=np.int64),

@@ -253,8 +253,8 @@ def build_linear_projection(projection: Any, flow: Flow, plan: Plan) -> Built:
 
 @transforms(SparseRandomProjection)
 def build_sparse_projection(projection: Any, flow: Flow, plan: Plan) -> Built:
-    """Directions that are kept as a sparse matrix."""
-    return project(projection, flow, plan, projection.components_.toarray().T)
+    """Directions that may be kept as a sparse matrix."""
+    return project(projection, flow, plan, dense_array(projection.components_).T)
 
 
 @transforms(FastICA)

@@ -134,11 +134,25 @@ def predicts(*kinds: type) -> Callable[[ModelBuilder], ModelBuilder]:
     return register
 
 
+DEPENDS_ON_OTHERS: Final = frozenset({"NMF"})
+"""What fits every lot of rows anew, until the whole lot is good enough."""
+
+
+def no_form(estimator: Any) -> NotCompilable:
+    """The refusal of an estimator that nothing here can build."""
+    name = type(estimator).__name__
+    if name in DEPENDS_ON_OTHERS:
+        return NotCompilable(
+            f"{name} has no compiled form: what it says of a row depends on the rows beside it"
+        )
+    return NotCompilable(f"{name} has no compiled form")
+
+
 def build_transformer(transformer: Any, flow: Flow, plan: Plan) -> Built:
     """The steps of a fitted transformer, and the flow that leaves it."""
     builder = TRANSFORMERS.get(type(transformer))
     if builder is None:
-        raise NotCompilable(f"{type(transformer).__name__} has no compiled form")
+        raise no_form(transformer)
     steps, after = builder(transformer, flow, plan)
     plan.widen(after.width)
     return steps, after
@@ -148,7 +162,7 @@ def build_model(estimator: Any, flow: Flow, plan: Plan) -> list[Step]:
     """The steps of a fitted final estimator, up to the result that its task asks for."""
     builder = MODELS.get(type(estimator))
     if builder is None:
-        raise NotCompilable(f"{type(estimator).__name__} has no compiled form")
+        raise no_form(estimator)
     return builder(estimator, flow, plan)
 
 

@@ -3,9 +3,16 @@
 from typing import Any
 
 import numpy as np
-from sklearn.cluster import AffinityPropagation, KMeans, MeanShift, MiniBatchKMeans
+from sklearn.cluster import (
+    AffinityPropagation,
+    BisectingKMeans,
+    KMeans,
+    MeanShift,
+    MiniBatchKMeans,
+)
 from sklearn.covariance import EllipticEnvelope
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
+from sklearn.neighbors import NearestCentroid
 from sklearn.svm import SVC, SVR, NuSVC, NuSVR, OneClassSVM
 
 from app.compiling.encoders import dense_array, floats
@@ -20,7 +27,7 @@ from app.compiling.flow import (
 from app.compiling.linear import affine
 from app.scoring.cores import Affine, Greatest, JudgeTwo, Mixture, Nearest, Values
 from app.scoring.ensembles import PairVotes
-from app.scoring.kernels import KERNELS, Ellipse, Kernel
+from app.scoring.kernels import KERNELS, Bisect, Ellipse, Kernel, NearestCentroids
 from app.scoring.step import Step
 
 
@@ -30,8 +37,48 @@ def build_nearest(estimator: Any, flow: Flow, plan: Plan) -> list[Step]:
     steps, _ = matrix_for(estimator, flow, plan)
     centers = dense_array(estimator.cluster_centers_)
     if not len(centers):
-        raise NotCompilable("the clustering found no centres")
+        raise NotCompilable("a clustering that found no centres has no compiled form")
     return [*steps, Nearest(centers)]
+
+
+@predicts(BisectingKMeans)
+def build_bisecting(estimator: BisectingKMeans, flow: Flow, plan: Plan) -> list[Step]:
+    """A tree of pairs of centres."""
+    steps, flow = matrix_for(estimator, flow, plan)
+    mean = getattr(estimator, "_X_mean", 0.0)
+    pairs: list[Any] = []
+    ends: list[list[int]] = []
+
+    def add(node: Any) -> int:
+        if node.left is None:
+            return -1 - int(node.label)
+        place = len(pairs)
+        pairs.append(np.vstack((node.left.center, node.right.center)) + mean)
+        ends.append([])
+        ends[place] = [add(node.left), add(node.right)]
+        return place
+
+    add(inner(estimator, "_bisecting_tree"))
+    centers = floats(np.stack(pairs)) if pairs else np.empty((0, 2, flow.width))
+    return [*steps, Bisect(centers, np.array(ends, dtype=np.int64).reshape(-1, 2))]
+
+
+@predicts(NearestCentroid)
+def build_nearest_centroids(estimator: NearestCentroid, flow: Flow, plan: Plan) -> list[Step]:
+    """The class of the nearest centre."""
+    steps, flow = matrix_for(estimator, flow, plan)
+    plan.widen(flow.width * len(estimator.classes_))
+    shares = estimator.class_prior_
+    spreads = floats(estimator.within_class_std_dev_)
+    step = NearestCentroids(
+        floats(estimator.centroids_),
+        estimator.metric,
+        np.where(spreads == 0, 1.0, spreads),
+        np.log(shares),
+        bool(np.isclose(shares, 1 / len(estimator.classes_)).all()),
+        estimator.metric == "euclidean",
+    )
+    return [*steps, step]
 
 
 @predicts(GaussianMixture, BayesianGaussianMixture)

@@ -27,7 +27,18 @@ from numpy.typing import NDArray
 
 # Each module adds its kinds of steps to STEPS when it is imported.
 from app.kernel.errors import Invalid, ServiceError
-from app.scoring import categories, cores, encoder, ensembles, kernels, numbers, texts, trees
+from app.scoring import (
+    categories,
+    cores,
+    curves,
+    encoder,
+    ensembles,
+    kernels,
+    neighbors,
+    numbers,
+    texts,
+    trees,
+)
 from app.scoring.frame import Recipe
 from app.scoring.model import CompiledModel, Golden
 from app.scoring.step import STEPS, Step, stored_fields
@@ -38,7 +49,9 @@ MAX_BYTES: Final = 2 * 1024**3
 MAX_ENTRIES: Final = 50_000
 LONG: Final = 10_000
 """A list of more values than this is stored in parts."""
-MODULES: Final = (categories, cores, encoder, ensembles, kernels, numbers, texts, trees)
+MODULES: Final = (
+    *(categories, cores, curves, encoder, ensembles, kernels, neighbors, numbers, texts, trees),
+)
 
 _MANIFEST: Final = "manifest.json"
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)

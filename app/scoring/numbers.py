@@ -103,15 +103,17 @@ class Normalize(Step, kind="normalize"):
         return matrix / lengths[:, None]
 
     def _lengths(self, rows: SparseRows) -> Dense:
-        filled = np.flatnonzero(np.diff(rows.starts))
-        lengths = np.ones(len(rows))
-        if filled.size:
-            sizes = np.abs(rows.values) if self.norm != "l2" else rows.values**2
-            reduce = np.maximum.reduceat if self.norm == "max" else np.add.reduceat
-            sums = reduce(sizes, rows.starts[filled])
-            sums[sums == 0.0] = 1.0
-            lengths[filled] = np.sqrt(sums) if self.norm == "l2" else sums
-        return lengths
+        sizes = np.abs(rows.values) if self.norm != "l2" else rows.values**2
+        lengths: Dense = np.zeros(len(rows))
+        if self.norm == "max":
+            filled = np.flatnonzero(np.diff(rows.starts))
+            if filled.size:
+                lengths[filled] = np.maximum.reduceat(sizes, rows.starts[filled])
+        else:
+            # One after the other, as scikit-learn adds them up: a tree notices the last bit.
+            lengths += np.bincount(rows.rows(), sizes, len(rows))
+        lengths[lengths == 0.0] = 1.0
+        return np.sqrt(lengths) if self.norm == "l2" else lengths
 
 
 _LENGTHS: Final[Mapping[str, Callable[[Dense], Dense]]] = {

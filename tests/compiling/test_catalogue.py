@@ -26,11 +26,7 @@ INPUTS = [
     {"name": "place", "type": "string", "nullable": False},
     {"name": "note", "type": "string", "nullable": True},
 ]
-SERVED_BY_SCIKIT_LEARN = {
-    *("BisectingKMeans", "KNNImputer", "KNeighborsClassifier", "KNeighborsRegressor"),
-    *("LatentDirichletAllocation", "LocalOutlierFactor", "NMF", "NearestCentroid"),
-    *("PolynomialCountSketch", "SplineTransformer"),
-}
+SERVED_BY_SCIKIT_LEARN = {"LatentDirichletAllocation", "NMF"}
 
 
 def sample() -> dict[str, list[Any]]:

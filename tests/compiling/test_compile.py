@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.cluster import KMeans, MeanShift
+from sklearn.cluster import BisectingKMeans, KMeans, MeanShift
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.covariance import EllipticEnvelope
 from sklearn.cross_decomposition import PLSRegression
-from sklearn.decomposition import PCA, FactorAnalysis, FastICA, TruncatedSVD
+from sklearn.decomposition import NMF, PCA, FactorAnalysis, FastICA, TruncatedSVD
 from sklearn.discriminant_analysis import (
     LinearDiscriminantAnalysis,
     QuadraticDiscriminantAnalysis,
@@ -34,6 +34,8 @@ from sklearn.ensemble import (
 )
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
 from sklearn.feature_selection import SelectKBest, VarianceThreshold
+from sklearn.impute import KNNImputer
+from sklearn.kernel_approximation import PolynomialCountSketch
 from sklearn.linear_model import (
     ElasticNet,
     GammaRegressor,
@@ -54,7 +56,12 @@ from sklearn.model_selection import (
     TunedThresholdClassifierCV,
 )
 from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB, MultinomialNB
-from sklearn.neighbors import KNeighborsClassifier, LocalOutlierFactor
+from sklearn.neighbors import (
+    KNeighborsClassifier,
+    KNeighborsRegressor,
+    LocalOutlierFactor,
+    NearestCentroid,
+)
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import (
@@ -114,6 +121,11 @@ def own_means():
     return ColumnTransformer(
         [("means", means, ["island", "level"]), ("numbers", "passthrough", ["price"])]
     )
+
+
+def from_neighbours():
+    numbers = KNNImputer(n_neighbors=3, weights="distance", add_indicator=True)
+    return ColumnTransformer([("numbers", numbers, ["mass", "price", "when__hour"])])
 
 
 def nested():
@@ -185,6 +197,14 @@ BOTH = {
     "search": (small, GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2)),
     "lone_leaves": (coded, ExtraTreesClassifier(min_samples_leaf=400, **TREES)),
     "means": (own_means, HistGradientBoostingClassifier(**HGB)),
+    "neighbours": (small, KNeighborsClassifier()),
+    "near_neighbours": (small, KNeighborsClassifier(weights="distance", p=3)),
+    "many_neighbours": (scaled, KNeighborsClassifier(7, metric="manhattan", algorithm="ball_tree")),
+    "looked_through": (small, KNeighborsClassifier(metric="chebyshev", algorithm="brute")),
+    "centroids": (small, NearestCentroid()),
+    "even_centroids": (small, NearestCentroid(metric="manhattan", shrink_threshold=0.1)),
+    "own_centroids": (small, NearestCentroid(priors="empirical")),
+    "filled": (from_neighbours, HistGradientBoostingClassifier(**HGB)),
 }
 TWO = {
     "exponential": (small, GradientBoostingClassifier(loss="exponential", **TREES)),
@@ -222,6 +242,7 @@ NUMBER = {
     ),
     "transformed": (small, TransformedTargetRegressor(Ridge(), transformer=StandardScaler())),
     "means": (own_means, HistGradientBoostingRegressor(**HGB)),
+    "neighbours": (small, KNeighborsRegressor(weights="distance")),
 }
 POSITIVE = {
     "poisson": (small, PoissonRegressor()),
@@ -246,8 +267,14 @@ STEPS = {
     "best": SelectKBest(k=3),
     "union": FeatureUnion([("a", PCA(2)), ("b", "passthrough")]),
     "identity": FunctionTransformer(),
+    "splines": SplineTransformer(),
+    "open_splines": SplineTransformer(4, degree=1, extrapolation="linear", knots="quantile"),
+    "round_splines": SplineTransformer(5, extrapolation="periodic", include_bias=False),
+    "sketch": PolynomialCountSketch(degree=3, coef0=0.5, n_components=11, random_state=0),
 }
 WITHOUT = {
+    "bisecting": (small, BisectingKMeans(5, random_state=0), "clustering"),
+    "factor": (small, LocalOutlierFactor(novelty=True), "outlier_detection"),
     "k_means": (small, KMeans(4, n_init=1, random_state=0), "clustering"),
     "shift": (small, MeanShift(bandwidth=3, bin_seeding=True), "clustering"),
     "mixture": (small, GaussianMixture(3, random_state=0), "clustering"),
@@ -308,8 +335,7 @@ def test_a_compiled_model_says_what_scikit_learn_says_on_rows_it_never_saw(case,
 
 
 REFUSED = [
-    (Case("neighbours", small, KNeighborsClassifier(), "two"), "KNeighborsClassifier has no"),
-    (Case("spline", small, Pipeline([("s", SplineTransformer()), ("m", Ridge())]), "number"), "Sp"),
+    (Case("products", scaled, KNeighborsClassifier(weights="distance"), "two"), "matrix products"),
     (Case("code", small, Pipeline([("f", FunctionTransformer(np.sin)), ("m", Ridge())]), "number"),
      "runs code"),
     (Case("lots", small, DummyClassifier(strategy="uniform"), "two"), "draws lots"),
@@ -330,11 +356,10 @@ def test_what_has_no_compiled_form_is_refused_with_the_reason(case, reason):
     assert reason in result.reason
 
 
-def test_an_outlier_factor_has_no_compiled_form():
-    case = Case("factor", small, LocalOutlierFactor(novelty=True), "none")
-    assert compiled(case, "outlier_detection")[2].reason == (
-        "LocalOutlierFactor has no compiled form"
-    )
+def test_what_fits_the_rows_of_a_request_together_has_no_compiled_form():
+    parts = Pipeline([("positive", MinMaxScaler()), ("parts", NMF(3))])
+    reason = compiled(Case("parts", small, parts, "none"), "decomposition")[2].reason
+    assert reason.endswith("what it says of a row depends on the rows beside it")
 
 
 class Doubled(TransformerMixin, BaseEstimator):
