@@ -34,7 +34,7 @@ def level(value: Any) -> Level:
 @transforms(OneHotEncoder)
 def build_one_hot(encoder: OneHotEncoder, flow: Flow, plan: Plan) -> Built:
     """A column for each category, with rare ones together and one of them dropped, if asked for."""
-    del plan
+    plan.know(flow, encoder.categories_)
     steps, flow = as_levels(flow)
     rare = _infrequent(encoder)
     start = 0
@@ -83,14 +83,14 @@ def _one_hot_codes(
 @transforms(OrdinalEncoder)
 def build_ordinal(encoder: OrdinalEncoder, flow: Flow, plan: Plan) -> Built:
     """A number for each category."""
-    del plan
+    plan.know(flow, encoder.categories_)
     return _tabled(encoder, flow, 1, refuse=encoder.handle_unknown == "error")
 
 
 @transforms(TargetEncoder)
 def build_target(encoder: TargetEncoder, flow: Flow, plan: Plan) -> Built:
     """The mean of the target for each category, one per class where there are several."""
-    del plan
+    plan.know(flow, encoder.categories_)
     numbers = len(encoder.classes_) if encoder.target_type_ == "multiclass" else 1
     return _tabled(encoder, flow, numbers, refuse=False)
 
@@ -149,7 +149,9 @@ def build_counts(vectorizer: CountVectorizer, flow: Flow, plan: Plan) -> Built:
     column = flow.prepared()[0]
     if plan.recipe.columns[column].kind != "text":
         raise NotCompilable("a text vectorizer must stand on a column of texts")
-    return [Texts(column), _counter(vectorizer)], Flow.matrix(len(vectorizer.vocabulary_))
+    counter = _counter(vectorizer)
+    plan.terms.setdefault(column, []).extend(counter.vocabulary)
+    return [Texts(column), counter], Flow.matrix(len(vectorizer.vocabulary_))
 
 
 def _counter(vectorizer: CountVectorizer) -> CountTerms:

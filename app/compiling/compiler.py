@@ -106,7 +106,7 @@ def compile_and_verify(
         model, plan = _planned(pipeline, recipe, signature["output"], node_limit)
         loaded = load(save(model, compressed=False))
         verification = Verification(loaded, pipeline, seed)
-        golden = verification.run(signature["inputs"], sample_columns, plan.splits)
+        golden = verification.run(signature["inputs"], sample_columns, plan)
         verified = replace(loaded, golden=golden)
         check_golden(verified)
         return CompileResult(save(verified), verification.as_dict(), None)

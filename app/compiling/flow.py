@@ -80,13 +80,19 @@ class Split:
 
 @dataclass
 class Plan:
-    """What is known and gathered while one pipeline is compiled."""
+    """What is known and gathered while one pipeline is compiled.
+
+    ``splits``, ``levels`` and ``terms`` are the thresholds of trees, and the categories and terms
+    that the encoders of each prepared column know: rows that have them are compared.
+    """
 
     recipe: Recipe
     node_limit: int
     nodes: int = 0
     widest: int = 1
     splits: list[Split] = field(default_factory=list)
+    levels: dict[int, list[Any]] = field(default_factory=dict)
+    terms: dict[int, list[str]] = field(default_factory=dict)
 
     def start(self, names: Sequence[str]) -> Flow:
         """The flow that reaches a pipeline that was fitted on columns of these names."""
@@ -96,6 +102,12 @@ class Plan:
     def widen(self, width: int) -> None:
         """Note that a matrix of this many cells a row is made on the way."""
         self.widest = max(self.widest, width)
+
+    def know(self, flow: Flow, levels: Sequence[Sequence[Any]]) -> None:
+        """Note the categories of the columns of a frame."""
+        for column, known in zip(flow.columns, levels, strict=False):
+            if column is not None:
+                self.levels.setdefault(column, []).extend(known)
 
     def count_nodes(self, nodes: int) -> None:
         """Note that trees have this many nodes more; too many are refused."""

@@ -2,8 +2,8 @@
 
 Most models agree on ordinary rows. So the rows are real ones, and real ones with one value moved to
 where implementations differ: onto the thresholds of trees and their neighbours in float64 and
-float32, to missing, to categories never seen, to empty and foreign texts, to integers past 2**24
-and 2**53, and ten deviations out.
+float32, to missing, to each category and term that an encoder knows, to categories never seen, to
+empty and foreign texts, to integers past 2**24 and 2**53, and ten deviations out.
 """
 
 import math
@@ -14,12 +14,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from app.compiling.flow import Split
+from app.compiling.flow import Plan, Split
 from app.scoring.frame import Column, PreparedColumn, Recipe
 
 REAL_ROWS: Final = 1000
 SPLITS_TRIED: Final = 500
 LEVELS_TRIED: Final = 40
+KNOWN_TRIED: Final = 400
+TERMS_TRIED: Final = 2000
+TERMS_IN_A_TEXT: Final = 10
 
 RawRow = dict[str, Any]
 
@@ -39,6 +42,8 @@ _MOMENTS: Final = (
     "2038-01-19T03:14:08Z",
     "0001-01-01T00:00:00Z",
     "9999-12-31T23:59:59.999999Z",
+    "2023-12-31T23:30:00-01:00",
+    "2024-03-01T00:15:00+00:30",
 )
 
 
@@ -109,6 +114,40 @@ def edge_rows(
             nothing[source] = None
         rows += [{**draw.choice(real), source: value} for value in values]
     return [*rows, nothing]
+
+
+def known_rows(real: Sequence[RawRow], recipe: Recipe, plan: Plan, seed: int) -> list[RawRow]:
+    """Real rows with each category, or some of the terms, that the encoders know.
+
+    Among thousands of rows there may be none that has the rare ones.
+    """
+    draw = random.Random(seed)  # noqa: S311
+    rows = []
+    for column, levels in plan.levels.items():
+        prepared = recipe.columns[column]
+        if prepared.kind != "category":
+            continue
+        like = next((row[prepared.source] for row in real if row[prepared.source] is not None), "")
+        known = {as_raw(level, like) for level in levels if isinstance(level, str)} - {None}
+        tried = draw.sample(sorted(known), min(len(known), KNOWN_TRIED))
+        rows += [{**draw.choice(real), prepared.source: value} for value in tried]
+    for column, terms in plan.terms.items():
+        source = recipe.columns[column].source
+        chosen = draw.sample(terms, min(len(terms), TERMS_TRIED))
+        for start in range(0, len(chosen), TERMS_IN_A_TEXT):
+            text = " ".join(chosen[start : start + TERMS_IN_A_TEXT])
+            rows.append({**draw.choice(real), source: text})
+    return rows
+
+
+def as_raw(level: str, like: Any) -> Any:
+    """The raw value that is written as this category, of the type of ``like``; None if none is."""
+    if isinstance(like, bool):
+        return {"true": True, "false": False}.get(level)
+    if isinstance(like, (int, float)):
+        number = float(level)
+        return int(number) if isinstance(like, int) and number.is_integer() else number
+    return level
 
 
 def _edges(

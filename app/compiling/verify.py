@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics.pairwise import euclidean_distances
 
-from app.compiling.flow import NotCompilable, Split
-from app.compiling.rows import RawRow, edge_rows, real_rows, split_rows
+from app.compiling.flow import NotCompilable, Plan
+from app.compiling.rows import RawRow, edge_rows, known_rows, real_rows, split_rows
 from app.kernel.errors import Invalid
 from app.scoring.estimator import answer, data_frame
 from app.scoring.format import agree
@@ -29,7 +29,7 @@ TOLERANCE: Final = 1e-9
 """Relative to the size of the numbers and to 1; what rounding of float64 does stays far below."""
 
 SINGLES: Final = 40
-DOUBTFUL: Final = 200
+DOUBTFUL: Final = 60
 UNSTEADY_SHARE: Final = 0.05
 GOLDEN_ROWS: Final = 16
 NUMBERS: Final = ("probabilities", "values", "unusual", "components")
@@ -103,16 +103,15 @@ class Verification:
         }
 
     def run(
-        self,
-        inputs: Sequence[Mapping[str, Any]],
-        sample: Mapping[str, Column],
-        splits: Sequence[Split],
+        self, inputs: Sequence[Mapping[str, Any]], sample: Mapping[str, Column], plan: Plan
     ) -> Golden:
         """Compare; returns golden rows, or raises ``NotCompilable`` with what is wrong."""
         recipe = self.model.recipe
         real = real_rows(sample, recipe.sources, self.seed)
-        moved = split_rows(real, recipe, splits, self.seed)
-        return self.compare([*real, *moved, *edge_rows(real, recipe, inputs, self.seed)], len(real))
+        moved = split_rows(real, recipe, plan.splits, self.seed)
+        known = known_rows(real, recipe, plan, self.seed)
+        edges = edge_rows(real, recipe, inputs, self.seed)
+        return self.compare([*real, *moved, *known, *edges], len(real))
 
     def compare(self, rows: Sequence[RawRow], real: int) -> Golden:
         """The same on these rows, of which the first are ``real`` ones, of usual size."""

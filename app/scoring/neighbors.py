@@ -29,7 +29,8 @@ class Near(NamedTuple):
 class FindNeighbors(Step, kind="find_neighbors"):
     """The ``count`` nearest of the ``points`` for each row, in the order of their distance.
 
-    ``metric`` is euclidean, manhattan, chebyshev, minkowski (of ``power``) or cosine. ``order`` are
+    ``metric`` is euclidean, products (euclidean by matrix products, rounding and all), manhattan,
+    chebyshev, minkowski (of ``power``) or cosine. ``order`` are
     the points as scikit-learn's tree holds them, ``nodes`` the start, end and leafness of its
     nodes; ``bounds`` have the least and the greatest corner of each node, or its centre alone, in
     which case it reaches as far as ``radii``. Without nodes it looks through all points.
@@ -57,11 +58,18 @@ class FindNeighbors(Step, kind="find_neighbors"):
         places = np.empty((len(matrix), self.count), dtype=np.int64)
         reduced = np.empty((len(matrix), self.count))
         with np.errstate(over="ignore", invalid="ignore"):
+            products = self._products(matrix) if self.metric == "products" else None
             for number, row in enumerate(matrix):
-                apart = self._reduced(self._columns, row)
+                apart = self._reduced(self._columns, row) if products is None else products[number]
                 chosen = self._chosen(apart, row)
                 reduced[number], places[number] = apart[chosen], chosen
         return _sorted(_DISTANCES[self.metric](reduced, self.power), places)
+
+    def _products(self, matrix: Dense) -> Dense:
+        norms = np.einsum("ij,ij->i", matrix, matrix)[:, None]
+        apart = norms + -2.0 * (matrix @ self.points.T) + (self.points**2).sum(axis=1)
+        distances: Dense = np.maximum(apart, 0.0)
+        return distances
 
     def _reduced(self, columns: Dense, row: Dense) -> Dense:
         """What grows with the distance of each column of ``columns`` from the row."""
@@ -133,6 +141,7 @@ _REDUCED: Final[Mapping[str, Callable[[Dense, float], Dense]]] = {
 }
 _DISTANCES: Final[Mapping[str, Callable[[Dense, float], Dense]]] = {
     "euclidean": lambda reduced, _: np.sqrt(reduced),
+    "products": lambda reduced, _: np.sqrt(reduced),
     "manhattan": lambda reduced, _: reduced,
     "chebyshev": lambda reduced, _: reduced,
     "minkowski": lambda reduced, power: reduced ** (1.0 / power),
