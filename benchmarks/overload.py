@@ -1,6 +1,6 @@
 """What the server does under five times the load it has room for, and while it trains.
 
-    python -m benchmarks.overload [--seconds 60] [--fits 4] [--slots 1]
+    python -m benchmarks.overload [--rows 1] [--seconds 60] [--fits 4] [--slots 1]
 
 Starts a server of its own on the loopback, trains a model, and measures single predictions: with
 one caller (unloaded), with ever more callers (the peak), by an open loop of five times the peak,
@@ -35,6 +35,7 @@ _TREES = {"name": "RandomForestClassifier", "params": {"n_estimators": 5000}}
 def main() -> int:
     """Measure; 0 when all promises were kept."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=1, help="of each prediction")
     parser.add_argument("--seconds", type=float, default=60, help="of the overload")
     parser.add_argument("--fits", type=int, default=4, help="asked for while predictions go on")
     parser.add_argument("--slots", type=int, default=1, help="how many of them run at once")
@@ -44,7 +45,7 @@ def main() -> int:
         server = stack.enter_context(Server(home, {"MODELYARD_SLOTS": str(options.slots)}))
         client = stack.enter_context(server.client())
         _train(client)
-        kept = _overload(server, options.seconds) if options.seconds else []
+        kept = _overload(server, options.rows, options.seconds) if options.seconds else []
         if options.fits:
             kept += _beside_training(server, client, options.fits, options.slots)
     for promise, holds in kept:
@@ -71,8 +72,8 @@ def _started(client: httpx.Client, estimator: object) -> str:
     return f"/training-runs/{answer.json()['id']}"
 
 
-def _load(server: Server) -> Load:
-    body = json.dumps({"inputs": [EXAMPLE_ROW]}).encode()
+def _load(server: Server, rows: int = 1) -> Load:
+    body = json.dumps({"inputs": [EXAMPLE_ROW] * rows}).encode()
     head = (
         "POST /api/v1/models/penguins/predict HTTP/1.1",
         f"Host: 127.0.0.1:{server.port}",
@@ -83,16 +84,16 @@ def _load(server: Server) -> Load:
     return Load(server.port, "\r\n".join(head).encode() + b"\r\n\r\n" + body)
 
 
-def _overload(server: Server, seconds: float) -> list[tuple[str, bool]]:
-    with _load(server) as load:
+def _overload(server: Server, rows: int, seconds: float) -> list[tuple[str, bool]]:
+    with _load(server, rows) as load:
         load.closed(1, 2)
         unloaded = _told("one caller", load.closed(1, 5))
     peak = 0.0
     for callers in _CALLERS:
-        with _load(server) as load:
+        with _load(server, rows) as load:
             peak = max(peak, _told(f"{callers} callers", load.closed(callers, 5)).rate(200))
     before = _memory(server)
-    with _load(server) as load:
+    with _load(server, rows) as load:
         found = _told(f"{_TIMES} x the peak", load.open(_TIMES * peak, seconds))
     grown = _memory(server) / before
     slow = found.quantile(200, 0.99) / unloaded.quantile(200, 0.99)
