@@ -7,6 +7,7 @@ none of them.
 import os
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +120,24 @@ def role(name: str) -> None:
         # It forks: no library may start threads when it is imported.
         for library in ("OMP", "OPENBLAS", "MKL"):
             os.environ[f"{library}_NUM_THREADS"] = "1"
-    from app.roles import run_role
-
     settings = Settings.from_environment()
     configure_logs(settings.log_level, as_json=settings.log_json, role=name)
-    run_role(name, settings)
+    _runner_of(name)(settings)
+
+
+def _runner_of(name: str) -> Callable[[Settings], None]:
+    """What runs a role; each loads only what it needs."""
+    if name == "api":
+        from app.api_process import run_api
+
+        return run_api
+    if name in ("ingest", "scorer"):
+        from app.neighbours import NEIGHBOURS
+
+        return NEIGHBOURS[name]
+    from app.roles import run_role
+
+    return partial(run_role, name)
 
 
 @main.command()

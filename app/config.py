@@ -110,6 +110,14 @@ class Settings:
         """The URL of the artifact store."""
         return self.store_url or f"file://{self.home / 'models_store'}"
 
+    def sockets(self) -> Path:
+        """The folder of the neighbour processes' Unix sockets, which ``instance/sockets`` names.
+
+        It is a short one among the temporary files: a Unix socket's path has 104 bytes at most,
+        and homes can be deep.
+        """
+        return Path((self.instance / "sockets").read_text().strip())
+
     def with_(self, **changes: Any) -> "Settings":
         """A copy with some values changed."""
         return replace(self, **changes)

@@ -1,21 +1,18 @@
-"""The main loops of the role processes. Only this module imports the services' workers."""
+"""The main loops of what needs every service. Only this module imports the services' workers."""
 
 import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import click
 from flask import Flask
-from granian import Granian
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
 from prometheus_client import CollectorRegistry
 
+from app.api_process import SERVER_VARIABLE
 from app.config import Settings
 from app.crew import LOAD_VARIABLE, RETIRE
 from app.datasets.backlog import KIND as DATASET_JOB
@@ -26,16 +23,14 @@ from app.kernel.jobs.headcount import Load
 from app.kernel.jobs.load import Teller
 from app.kernel.jobs.queue import JobQueue
 from app.kernel.jobs.worker import Worker
-from app.kernel.keeper import Keeper
 from app.kernel.leash import die_with
-from app.kernel.local_rpc import Handler, Server
+from app.kernel.local_rpc import Server
 from app.kernel.logs import configure_logs
 from app.kernel.migrations import upgrade
 from app.kernel.one_core import stay_on_one_core
 from app.kernel.process_metrics import timed_jobs, with_metrics
 from app.kernel.sandbox.parent import Sandbox
 from app.kernel.sqlite_files import check_sound
-from app.kernel.time_limit import TimeLimit
 from app.models.imports import JOB as IMPORT_JOB
 from app.models.workers import PRELOAD as IMPORT_PRELOAD
 from app.models.workers import ImportHandler
@@ -50,20 +45,15 @@ from app.training.workers import PRELOAD as TRAINING_PRELOAD
 from app.training.workers import FitHost, TrainingWorker
 from app.wiring import Wiring
 
-_KILL_SECONDS = 15
 _LOOKING_SECONDS = 3.0
 PRELOADS = (*TRAINING_PRELOAD, *BATCH_PRELOAD, *IMPORT_PRELOAD)
-_SERVER_VARIABLE = "MODELYARD_SERVER_PID"
 
 
 def run_role(name: str, settings: Settings) -> None:
-    """Run one role until it is told to stop."""
+    """Run one role, of those that need every service, until it is told to stop."""
     kind = name.partition("-")[0]
     roles: dict[str, Callable[[Settings], None]] = {
-        "api": run_api,
         "migrate": run_migrations,
-        "ingest": run_ingest,
-        "scorer": run_scorer,
         "worker": partial(run_worker, name=name),
     }
     if kind not in roles:
@@ -91,30 +81,9 @@ def run_migrations(settings: Settings) -> None:
     wiring.close()
 
 
-def run_api(settings: Settings) -> None:
-    """Serve HTTP. The views run in granian's worker process, which ends with this one."""
-    os.environ[_SERVER_VARIABLE] = str(os.getpid())
-    Granian(
-        target="app.roles:make_app",
-        factory=True,
-        address=settings.host,
-        port=settings.port,
-        interface=Interfaces.WSGI,
-        workers=1,
-        blocking_threads=settings.threads,
-        http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=15_000),
-        log_enabled=False,
-        respawn_failed_workers=True,
-        respawn_interval=0.5,
-        workers_kill_timeout=_KILL_SECONDS,
-        websockets=False,
-    ).serve()
-
-
 def make_app() -> Flask:
     """The app inside granian's worker process."""
-    die_with(int(os.environ[_SERVER_VARIABLE]))
+    die_with(int(os.environ[SERVER_VARIABLE]))
     settings = Settings.from_environment()
     if settings.one_core:
         stay_on_one_core()
@@ -128,42 +97,6 @@ def make_app() -> Flask:
     app.extensions["health"].checks["disk"] = wiring.disk_reserve.check
     wiring.disk_reserve.take_back()
     return app
-
-
-def run_ingest(settings: Settings) -> None:
-    """Turn uploads into checked Parquet, and read it back, for the API next door."""
-    from app.datasets.process import ingest_handlers
-
-    handlers = ingest_handlers(settings)
-    serve_locally(Wiring(settings).socket("ingest"), handlers, CollectorRegistry())
-
-
-def run_scorer(settings: Settings) -> None:
-    """Answer for versions that aren't served compiled."""
-    from app.predictions.scorer import Estimators, Scoring
-    from app.scoring.loader import import_all
-
-    import_all()
-
-    def make_handlers() -> Mapping[str, Handler]:
-        registry = CollectorRegistry()
-        opened = Wiring(settings).artifact_reader.open
-        estimators = Estimators(opened, settings.model_cache, registry)
-        scoring = Scoring(estimators, registry, TimeLimit(settings.score_seconds))
-        return with_metrics(scoring.handlers(), registry)
-
-    wiring = Wiring(settings)
-    Keeper(wiring.socket("scorer"), wiring.socket("alone/scorer"), make_handlers).run()
-
-
-def serve_locally(
-    socket: Path, handlers: Mapping[str, Handler], registry: CollectorRegistry
-) -> None:
-    """Answer neighbours until SIGTERM."""
-    server = Server(socket, with_metrics(handlers, registry))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: server.stop())
-    server.run()
 
 
 @dataclass(frozen=True)

@@ -131,15 +131,8 @@ class Wiring:
         return list(dict.fromkeys(self.database(service) for service in self.settings.services))
 
     def socket(self, role: str) -> Path:
-        """The Unix socket of a neighbour process, in the folder that ``instance/sockets`` names.
-
-        The folder is a short one among the temporary files: a Unix socket's path has 104 bytes at
-        most, and homes can be deep.
-        """
-        return self._sockets_folder() / role
-
-    def _sockets_folder(self) -> Path:
-        return Path((self.settings.instance / "sockets").read_text().strip())
+        """The Unix socket of a neighbour process."""
+        return self.settings.sockets() / role
 
     def idempotency(self, service: str) -> IdempotencyStore:
         """The Idempotency-Keys of a service."""
@@ -354,8 +347,8 @@ class Wiring:
             work["batch_prediction"] = partial(states_of, batches, BatchPrediction)
         queues = [JobQueue(database) for database in self.databases()]
         self.registry.register(QueueGauges(queues, work))
-        self.registry.register(NeighbourMetrics(self._sockets_folder))
-        self.registry.register(CrewGauges(self._sockets_folder))
+        self.registry.register(NeighbourMetrics(self.settings.sockets))
+        self.registry.register(CrewGauges(self.settings.sockets))
 
     def neighbour_checks(self) -> dict[str, Callable[[], None]]:
         """Whether the neighbour processes answer, by their names, and the server goes on."""
@@ -369,7 +362,7 @@ class Wiring:
 
     def _refuse_stopping(self) -> None:
         """Raise Unavailable when the supervisor is about to stop all processes of this host."""
-        told = supervision.told(self._sockets_folder())
+        told = supervision.told(self.settings.sockets())
         if told is not None and told.stopping:
             raise Unavailable("stopping")
 

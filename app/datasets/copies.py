@@ -9,12 +9,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from app.datasets.ports import LocalFile
 from app.kernel.artifacts.store import ArtifactStore
 from app.kernel.artifacts.stored import Stored, disk_errors
 from app.kernel.errors import StorageFull
-from app.kernel.sql import new_id
 
 MOST_BYTES = 10 << 30
 
@@ -64,7 +64,7 @@ class Copies:
     @contextmanager
     def draft(self) -> Iterator[Path]:
         """A path to write a new file to; what still lies there at the end is removed."""
-        path = self._folder / f"draft-{new_id()}"
+        path = self._folder / f"draft-{uuid4()}"
         with disk_errors():
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
@@ -78,7 +78,7 @@ class Copies:
 
         On a full disk it is not there: most queries do without.
         """
-        path = self._folder / f"scratch-{new_id()}"
+        path = self._folder / f"scratch-{uuid4()}"
         with suppress(StorageFull), disk_errors():
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.mkdir(mode=0o700)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from prometheus_client import CollectorRegistry, Gauge, Histogram
@@ -18,8 +18,11 @@ from prometheus_client.registry import Collector
 
 from app.kernel import supervision
 from app.kernel.errors import ServiceError
-from app.kernel.jobs.claims import Job
 from app.kernel.local_rpc import Client, Handler
+
+if TYPE_CHECKING:
+    # Neighbours have no database: it would be the larger part of what they load.
+    from app.kernel.jobs.claims import Job
 
 METHOD = "metrics"
 _SECONDS = 1.0
@@ -51,8 +54,8 @@ def with_metrics(
 
 
 def timed_jobs(
-    handlers: Mapping[str, Callable[[Job], None]], registry: CollectorRegistry
-) -> dict[str, Callable[[Job], None]]:
+    handlers: Mapping[str, Callable[["Job"], None]], registry: CollectorRegistry
+) -> dict[str, Callable[["Job"], None]]:
     """The handlers of a worker's jobs, counted and timed."""
     running = Gauge("modelyard_jobs_running", "Jobs at work.", ("kind",), registry=registry)
     seconds = Histogram(
@@ -63,7 +66,7 @@ def timed_jobs(
         buckets=_JOB_BUCKETS,
     )
 
-    def timed(kind: str, handler: Callable[[Job], None], job: Job) -> None:
+    def timed(kind: str, handler: Callable[["Job"], None], job: "Job") -> None:
         started, outcome = time.perf_counter(), "raised"
         with running.labels(kind).track_inprogress():
             try:
