@@ -6,6 +6,7 @@ whether the value came as a string out of JSON or out of a Parquet file.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -65,14 +66,14 @@ class OneHot(Step, kind="one_hot"):
         matrix = np.zeros((rows, self.width + 1))
         every = np.arange(rows)
         for column, table, unknown in zip(value, self.tables, self.unknown, strict=True):
-            matrix[every, [table.get(level, unknown) for level in column]] = 1.0
+            matrix[every, list(map(table.get, column, repeat(unknown)))] = 1.0
         return matrix[:, :-1]
 
     def _sparse(self, value: list[list[Level]], rows: int) -> SparseRows:
         codes = np.empty((rows, len(value)), dtype=np.int64)
         for place, (column, table) in enumerate(zip(value, self.tables, strict=True)):
             unknown = self.unknown[place]
-            codes[:, place] = [table.get(level, unknown) for level in column]
+            codes[:, place] = list(map(table.get, column, repeat(unknown)))
         known = codes >= 0
         starts = np.zeros(rows + 1, dtype=np.int64)
         np.cumsum(known.sum(axis=1), out=starts[1:])
@@ -104,7 +105,7 @@ class Codes(Step, kind="codes"):
             refuse_unknown(self.places, value)
         found = []
         for column, places, table in zip(value, self.places, self.tables, strict=True):
-            codes: NDArray[Any] = np.array([places.get(level, -1) for level in column], dtype=int)
+            codes: NDArray[Any] = np.array(list(map(places.get, column, repeat(-1))), dtype=int)
             found.append(table[codes])
         return np.concatenate(found, axis=1)
 

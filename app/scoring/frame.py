@@ -149,14 +149,13 @@ def prepare_values(column: PreparedColumn, raw: Column) -> list[Any]:
     """One prepared column as a list, in which a missing category is None instead of NaN."""
     if isinstance(raw, np.ndarray):
         raw = list(raw) if raw.dtype.kind == "M" else raw.tolist()
+    # Strings, the bulk of what comes here, are already what a category or a text should be.
+    if column.kind in {"category", "text"} and _AS_THEY_ARE[column.kind].issuperset(map(type, raw)):
+        return list(raw)
     convert = converter(column)
     values: list[Any] = []
     try:
-        # Strings, the bulk of what comes here, are already what a category or a text should be.
-        if column.kind in {"category", "text"}:
-            values += (value if type(value) is str else convert(value) for value in raw)
-        else:
-            values += map(convert, raw)
+        values += map(convert, raw)
     except (TypeError, ValueError) as error:
         raise refused(column.source, "type", f"row {len(values)}: {error}") from error
     return values
@@ -263,6 +262,7 @@ def _prepare_array(column: PreparedColumn, raw: NDArray[Any]) -> NDArray[Any] | 
     return None
 
 
+_AS_THEY_ARE: Final = {"category": frozenset({str, type(None)}), "text": frozenset({str})}
 _NUMBER_TYPES: Final = frozenset({float, int, bool, type(None)})
 
 

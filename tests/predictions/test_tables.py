@@ -267,6 +267,30 @@ def test_faults_are_listed_by_rows():
     assert pointers == ["/rows/0/0", "/rows/1/1", "/rows/2/0", "/rows/2/1"]
 
 
+NUMERALS = st.one_of(
+    st.from_regex(csv_input._NUMBER, fullmatch=True),
+    st.text("0123456789+-.eE_ ", min_size=1, max_size=8),
+    st.sampled_from(["9223372036854775807", "9223372036854775808", "1e400", "-0", "nan", "inf"]),
+)
+
+
+def numbers_of(cells, type_):
+    """What becomes of a column: its values, or what is wrong with it."""
+    inputs = [{"name": "x", "type": type_, "nullable": True}]
+    try:
+        found = read_csv("\n".join(["x", *cells]).encode(), inputs, MOST_ROWS)
+    except Invalid as error:
+        return {(fault.pointer, fault.code) for fault in error.errors}
+    return plain_values(found)["x"][: len(cells)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(NUMERALS, min_size=1, max_size=3), st.sampled_from(["integer", "number"]))
+def test_a_column_without_gaps_is_read_as_one_with_them(cells, type_):
+    quick, careful = numbers_of(cells, type_), numbers_of([*cells, "NA"], type_)
+    assert quick == (careful if isinstance(careful, set) else careful[: len(cells)])
+
+
 TYPES = {
     "int8": ("integer", [1, None, -3]),
     "uint64": ("integer", [1, None, 2**63 - 1]),

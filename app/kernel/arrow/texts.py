@@ -1,6 +1,5 @@
 """The texts of Arrow's columns, as far as there is room for them."""
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -37,12 +36,13 @@ def read_texts(offsets: NDArray[Any], data: memoryview, room: Room) -> list[str]
     if first < 0 or last > len(data) or bool((offsets[1:] < offsets[:-1]).any()):
         raise broken("a text lies outside of its buffer")
     room.take(last - first)
-    bounds = pairwise((offsets - first).tolist())
+    bounds = (offsets - first).tolist()
+    pairs = zip(bounds, bounds[1:], strict=False)  # noqa: RUF007 (half the time of pairwise)
     used = bytes(data[first:last])
     if used.isascii():
         text = used.decode("ascii")
-        return [text[start:end] for start, end in bounds]
-    return [_decoded(used[start:end]) for start, end in bounds]
+        return [text[start:end] for start, end in pairs]
+    return [_decoded(used[start:end]) for start, end in pairs]
 
 
 def read_views(

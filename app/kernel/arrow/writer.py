@@ -69,7 +69,9 @@ def _buffers(values: NDArray[Any]) -> list[bytes]:
         return [np.packbits(values, bitorder="little").tobytes()]
     if values.dtype.kind != "O":
         return [values.astype(f"<{values.dtype.kind}8").tobytes()]
-    texts = [text.encode() for text in values.tolist()]
+    # Labels, most of the time: few, and many times the same.
+    known = {text: text.encode() for text in set(values.tolist())}
+    texts = [known[text] for text in values.tolist()]
     offsets = np.zeros(len(texts) + 1, dtype="<i4")
     np.cumsum(np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)), out=offsets[1:])
     return [offsets.tobytes(), b"".join(texts)]
