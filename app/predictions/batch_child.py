@@ -3,12 +3,15 @@
 The rows keep their order and all their columns; the outputs stand beside them: ``prediction`` and,
 of a classifier, ``probability_<class>``; ``prediction`` (regression); ``cluster``; ``outlier`` and
 ``outlier_score``; ``component_<n>``. A name that the dataset has already gets underscores. Memory
-is bounded by the chunk: the outputs of each are a file of their own, and laid beside the dataset's
-columns at the end. Files of chunks that an earlier attempt has finished are taken as they are.
+is bounded by the chunk, of which only the columns that the model needs are read: the outputs of
+each are a file of their own, and laid beside the dataset's columns at the end. Files of chunks that
+an earlier attempt has finished are taken as they are.
 """
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +23,14 @@ from app.scoring.format import load
 from app.scoring.frame import Recipe, prepare
 from app.scoring.loader import load_sklearn
 from app.scoring.output_columns import output_columns
-from app.scoring.scores import Array, Scores
+from app.scoring.scores import Array, Scores, joined
 
 OUTPUT = "output.parquet"
 OUTPUT_CSV = "output.csv"
 Score = Callable[[Mapping[str, Array]], Scores]
 
-_CHUNK = "SELECT * FROM dataset WHERE file_row_number >= ? AND file_row_number < ?"
+_PIECE_ROWS = 8192
+_CHUNK = "SELECT {0} FROM dataset WHERE file_row_number >= ? AND file_row_number < ?"
 _JOIN = f"""
     COPY (
         SELECT * FROM (SELECT * EXCLUDE (file_row_number) FROM dataset)
@@ -40,7 +44,8 @@ def run(arguments: Mapping[str, Any], report: Callable[[dict[str, Any]], None]) 
     """Score ``parquet`` with ``model`` (a local artifact of ``format``) into ``output.*`` of the
     current folder, which has the first ``finished`` parts already; how many rows.
     """
-    score = _scorer(arguments)
+    recipe, score = _scorer(arguments)
+    wanted = _CHUNK.format(", ".join(map(_identifier, recipe.sources)))
     with duckdb.connect(config=_settings(arguments["threads"])) as connection:
         _create_view(connection, "dataset", [Path(arguments["parquet"])])
         rows = (connection.execute("SELECT count(*) FROM dataset").fetchone() or (0,))[0]
@@ -49,7 +54,7 @@ def run(arguments: Mapping[str, Any], report: Callable[[dict[str, Any]], None]) 
         chunks = max(1, -(-rows // size))
         parts = [Path(arguments["part_file"] % number) for number in range(chunks)]
         for number in range(arguments["finished"], chunks):
-            chunk = connection.execute(_CHUNK, [number * size, (number + 1) * size]).fetchnumpy()
+            chunk = connection.execute(wanted, [number * size, (number + 1) * size]).fetchnumpy()
             _write(connection, _beside(score(chunk), taken), parts[number])
             told = {"fraction": 0.9 * (number + 1) / chunks, "step": "scoring", "message": ""}
             # What has one chunk only has nothing to resume.
@@ -64,13 +69,31 @@ def run(arguments: Mapping[str, Any], report: Callable[[dict[str, Any]], None]) 
     return {"rows": rows}
 
 
-def _scorer(arguments: Mapping[str, Any]) -> Score:
+def _scorer(arguments: Mapping[str, Any]) -> tuple[Recipe, Score]:
     data = Path(arguments["model"]).read_bytes()
     if arguments["format"] == "compiled":
-        return load(data).score
+        model = load(data)
+        return model.recipe, partial(_spread, model.score, arguments["threads"])
     estimator = load_sklearn(data, expected_sklearn_minor=arguments["sklearn_minor"])
     recipe, output = Recipe.from_list(arguments["recipe"]), arguments["output"]
-    return lambda columns: answer(estimator, prepare(recipe, columns), output)
+    return recipe, lambda columns: answer(estimator, prepare(recipe, columns), output)
+
+
+def _spread(score: Score, threads: int, columns: Mapping[str, Array]) -> Scores:
+    """The scores of rows that several threads share; most of what a compiled model does lets the
+    other threads run.
+    """
+    rows = max(map(len, columns.values()))
+    pieces = [
+        {name: column[start : start + _PIECE_ROWS] for name, column in columns.items()}
+        for start in range(0, max(1, rows), _PIECE_ROWS)
+    ]
+    with ThreadPoolExecutor(threads) as pool:
+        return joined(list(pool.map(score, pieces)))
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _settings(threads: int) -> dict[str, str | bool | int | float | list[str]]:
