@@ -136,6 +136,7 @@ def build_neighbor_imputer(imputer: KNNImputer, flow: Flow, plan: Plan) -> Built
         imputer.weights == "distance",
         kept.astype(np.int64),
         np.array(indicated, dtype=np.int64),
+        bool(points.flags.f_contiguous and not points.flags.c_contiguous),
     )
     origins = [flow.origins[place] if known[place] else None for place in kept.tolist()]
     origins += [None] * len(indicated)

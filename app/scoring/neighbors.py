@@ -241,7 +241,8 @@ class ImputeFromNeighbors(Step, kind="impute_from_neighbors"):
     """Fill what is missing with the mean of the nearest points that have it; append indicators.
 
     ``points`` have NaN for what they lack. ``kept`` are the columns that stay, ``indicated`` those
-    with an indicator; a column that no point has is filled with 0.
+    with an indicator; a column that no point has is filled with 0. ``by_columns`` tells that the
+    points lay column after column when they were fitted, which products of matrices round by.
     """
 
     points: Dense
@@ -249,6 +250,7 @@ class ImputeFromNeighbors(Step, kind="impute_from_neighbors"):
     by_distance: bool
     kept: Places
     indicated: Places
+    by_columns: bool
     _gone: NDArray[np.bool_] = field(init=False)
     _filled: Dense = field(init=False)
     _means: Dense = field(init=False)
@@ -256,11 +258,13 @@ class ImputeFromNeighbors(Step, kind="impute_from_neighbors"):
     def __post_init__(self) -> None:
         self._gone = np.isnan(self.points)
         self._filled = np.where(self._gone, 0.0, self.points)
+        if self.by_columns:
+            self._filled = np.asfortranarray(self._filled)
         known = np.maximum((~self._gone).sum(axis=0), 1)
         self._means = self._filled.sum(axis=0) / known
 
     def __call__(self, value: Matrix) -> Dense:
-        matrix = dense(value)
+        matrix = np.asfortranarray(dense(value)) if self.by_columns else dense(value)
         gone = np.isnan(matrix)
         filled = matrix.copy()
         empty = self._gone.all(axis=0)
