@@ -127,6 +127,8 @@ def _planned(
         steps, flow = build_transformer(pipeline, start, plan)
         more, flow = as_matrix(flow, plan)
         steps = [*steps, *more]
+        if not flow.width:
+            raise NotCompilable("a decomposition into nothing has no compiled form")
         if flow.width != output["components"]:
             raise NotCompilable(f"{flow.width} components, not {output['components']}")
     else:
