@@ -59,7 +59,7 @@ def search(estimator: Any, count: int, flow: Flow, plan: Plan) -> list[Step]:
     by_products = inner(estimator, "_fit_method") == "brute" and metric in {"euclidean", "cosine"}
     if by_products and getattr(estimator, "weights", "uniform") != "uniform":
         raise NotCompilable(
-            "neighbours that are weighed by distances which scikit-learn takes from matrix products"
+            f"{type(estimator).__name__}: neighbours weighed by distances from matrix products"
             " have no compiled form: of short distances these leave rounding alone"
         )
     if callable(getattr(estimator, "weights", None)):

@@ -13,7 +13,9 @@ from tests.training.running import Running
 API = "/api/v1"
 KINDS = {
     "compiled": lambda number: LogisticRegression(C=1.0 + number),
-    "joblib": lambda number: KNeighborsClassifier(n_neighbors=7 + 2 * number),
+    "joblib": lambda number: KNeighborsClassifier(
+        n_neighbors=7 + 2 * number, weights="distance", algorithm="brute"
+    ),
 }
 HARMS = {
     "flipped": lambda content, other: bytes([content[0] ^ 1]) + content[1:],

@@ -37,7 +37,7 @@ def predicting(tmp_path_factory):
     backup.back_up(made.settings, made.settings.home / "older.tar")
     restore.restore(older, made.settings.home / "older.tar")
     made.make("fast", LogisticRegression(C=0.1))
-    made.make("slow", KNeighborsClassifier(3))
+    made.make("slow", KNeighborsClassifier(3, weights="distance", algorithm="brute"))
     shutil.copytree(store_of(made), store_of(made).with_name("whole"))
     yield made
     made.close()

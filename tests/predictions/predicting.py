@@ -68,7 +68,7 @@ class Predicting(Modelyard):
         (self.settings.instance / "sockets").write_text(str(self.sockets))
         self.start_scorer()
         self.make("fast", LogisticRegression())
-        self.make("slow", KNeighborsClassifier())
+        self.make("slow", KNeighborsClassifier(weights="distance", algorithm="brute"))
 
     def start_scorer(self):
         """In this process, by a thread."""

@@ -27,7 +27,13 @@ ROWS = [
 ]
 RUNS = {
     "compiled": {"target": "species", "estimator": {"name": "LogisticRegression"}},
-    "neighbours": {"target": "species", "estimator": {"name": "KNeighborsClassifier"}},
+    "neighbours": {
+        "target": "species",
+        "estimator": {
+            "name": "KNeighborsClassifier",
+            "params": {"weights": "distance", "algorithm": "brute"},
+        },
+    },
     "boosted": {
         "target": "body_mass_g",
         "estimator": {"name": "HistGradientBoostingRegressor", "params": {"max_iter": 20}},

@@ -5,7 +5,10 @@ import httpx
 from tests.soak.load import BASE, FEATURES, Client, version_path
 
 ESTIMATORS = (
-    {"name": "KNeighborsClassifier"},  # has no compiled form: served by the scorer
+    {
+        "name": "KNeighborsClassifier",
+        "params": {"weights": "distance", "algorithm": "brute"},
+    },  # has no compiled form: served by the scorer
     {"name": "GaussianNB"},
     {"name": "LogisticRegression"},
     {"name": "RandomForestClassifier", "params": {"n_estimators": 12}},

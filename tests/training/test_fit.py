@@ -26,6 +26,11 @@ from app.training.fit.table import read_table
 from app.training.fit.target import task_of
 from tests.training.tables import PENGUINS, Run, penguins
 
+SERVED_BY_SCIKIT_LEARN = {
+    "name": "KNeighborsClassifier",
+    "params": {"weights": "distance", "algorithm": "brute"},
+}
+
 
 @pytest.fixture(scope="module")
 def birds(tmp_path_factory: pytest.TempPathFactory) -> Run:
@@ -122,7 +127,7 @@ def test_the_compiled_form_is_exported_and_nothing_else_is(birds: Run) -> None:
     assert read_report(birds.work)["export"] == exported
     assert (birds.work / "model.onnx").exists()
     # Another run in the same folder must not offer what this one left.
-    birds.train({"name": "KNeighborsClassifier"}, target="species")
+    birds.train(SERVED_BY_SCIKIT_LEARN, target="species")
     compile_saved(birds.work)
     assert not export_saved(birds.work)["offered"]
     assert not (birds.work / "model.onnx").exists()
@@ -145,7 +150,7 @@ def test_the_processes_of_a_run_work_one_after_the_other(
 
 
 def test_what_has_no_compiled_form_keeps_its_report_and_tells_why(birds: Run) -> None:
-    report = birds.train({"name": "KNeighborsClassifier"}, target="species")
+    report = birds.train(SERVED_BY_SCIKIT_LEARN, target="species")
     serving = compile_saved(birds.work)
     assert serving["engine"] == "sklearn"
     assert "KNeighborsClassifier" in serving["reason"]
