@@ -75,6 +75,9 @@ def test_what_is_drawn_is_exact_or_refused():
 @pytest.mark.long
 @pytest.mark.parametrize("start", range(10_000, 12_000, 100))
 def test_hardly_anything_that_is_drawn_is_left_to_scikit_learn(start):
-    outcomes = Counter(map(outcome_of, range(start, start + 100)))
-    drawn = 100 - outcomes["undrawn"]
-    assert outcomes["exact"] >= 0.75 * drawn
+    """A row where scikit-learn's own rounding decides may slip through, of one in a hundred."""
+    drawn = [one for one in map(draw, range(start, start + 100)) if one is not None]
+    outcomes = Counter(outcome(one)[0] for one in drawn)
+    assert outcomes["failed"] == 0
+    assert outcomes["slipped"] <= 1
+    assert outcomes["exact"] >= 0.75 * len(drawn)
