@@ -1,6 +1,7 @@
 """What the server does under five times the load it has room for, and while it trains.
 
-    python -m benchmarks.overload [--rows 1] [--seconds 60] [--fits 4] [--slots 1]
+    python -m benchmarks.overload [--rows 1] [--seconds 60] [--places 2] [--line 16]
+        [--fits 4] [--slots 1]
 
 Starts a server of its own on the loopback, trains a model, and measures single predictions: with
 one caller (unloaded), with ever more callers (the peak), by an open loop of five times the peak,
@@ -39,10 +40,17 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="of the overload")
     parser.add_argument("--fits", type=int, default=4, help="asked for while predictions go on")
     parser.add_argument("--slots", type=int, default=1, help="how many of them run at once")
+    parser.add_argument("--places", type=int, help="for predictions; default: the server's")
+    parser.add_argument("--line", type=int, help="before them; default: the server's")
     options = parser.parse_args()
+    settings = {"MODELYARD_SLOTS": str(options.slots)}
+    if options.places is not None:
+        settings["MODELYARD_PREDICT_SLOTS"] = str(options.places)
+    if options.line is not None:
+        settings["MODELYARD_PREDICT_WAITERS"] = str(options.line)
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        server = stack.enter_context(Server(home, {"MODELYARD_SLOTS": str(options.slots)}))
+        server = stack.enter_context(Server(home, settings))
         client = stack.enter_context(server.client())
         _train(client)
         kept = _overload(server, options.rows, options.seconds) if options.seconds else []

@@ -1,6 +1,7 @@
 """Bounded places: what waits or takes long holds one, so that it can't take all the threads."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 
 from app.kernel.errors import Unavailable
@@ -16,16 +17,22 @@ class Slots:
             self._free.put(None)
         self._what = what
 
-    def hold(self, wait: float = 0.0) -> AbstractContextManager[None]:
+    @contextmanager
+    def hold(self, wait: float = 0.0) -> Iterator[None]:
         """Hold a place for the block; raises Unavailable when none is free in ``wait`` seconds."""
+        self.take(wait)
+        try:
+            yield
+        finally:
+            self.give_back()
+
+    def take(self, wait: float = 0.0) -> None:
+        """Take a place, to be given back in any case; raises as ``hold`` does."""
         try:
             self._free.get(wait > 0, wait or None)
         except Empty:
             raise Unavailable(f"Too many {self._what} at once", retry_after=1) from None
-        return self
 
-    def __enter__(self) -> None:
-        """Nothing: the place is held already."""
-
-    def __exit__(self, *_: object) -> None:
+    def give_back(self) -> None:
+        """Give back a place that was taken."""
         self._free.put(None)

@@ -66,8 +66,11 @@ class LoadedArtifacts(Generic[Loaded]):
                 found = self._loaded.get(digest)
             if found is None:
                 self._metrics.lookups.labels("miss").inc()
-                found = self._load(location, self._open(location, self._format))
-                self._keep(digest, found)
+                try:
+                    found = self._load(location, self._open(location, self._format))
+                    self._keep(digest, found)
+                finally:
+                    self._loading.pop(digest, None)
         return found[0]
 
     def holds(self, location: Location) -> bool:
@@ -88,7 +91,6 @@ class LoadedArtifacts(Generic[Loaded]):
 
     def _keep(self, digest: str, found: tuple[Loaded, int]) -> None:
         with self._lock:
-            self._loading.pop(digest, None)
             self._loaded[digest] = found
             while len(self._loaded) > 1 and self._total() > self._most:
                 self._loaded.popitem(last=False)

@@ -219,8 +219,12 @@ class Lane:
         return call, self._gate.quota_headers(admitted)
 
     def _body(self, environ: WSGIEnvironment) -> bytes:
-        with self._gate.body_slots.hold(wait=BODY_PATIENCE):
+        slots = self._gate.body_slots
+        slots.take(BODY_PATIENCE)
+        try:
             body: bytes = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        finally:
+            slots.give_back()
         return body
 
 
