@@ -1,6 +1,6 @@
 """What the server does under five times the load it has room for, and while it trains.
 
-    python -m benchmarks.overload [--rows 1] [--seconds 60] [--places 2] [--line 16]
+    python -m benchmarks.overload [--rows 1] [--trees 500] [--seconds 60] [--places 2] [--line 16]
         [--fits 4] [--slots 1]
 
 Starts a server of its own on the loopback, trains a model, and measures single predictions: with
@@ -37,6 +37,7 @@ def main() -> int:
     """Measure; 0 when all promises were kept."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=1, help="of each prediction")
+    parser.add_argument("--trees", type=int, help="of a forest that predicts; default: auto")
     parser.add_argument("--seconds", type=float, default=60, help="of the overload")
     parser.add_argument("--fits", type=int, default=4, help="asked for while predictions go on")
     parser.add_argument("--slots", type=int, default=1, help="how many of them run at once")
@@ -52,7 +53,7 @@ def main() -> int:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(Server(home, settings))
         client = stack.enter_context(server.client())
-        _train(client)
+        _train(client, options.trees)
         kept = _overload(server, options.rows, options.seconds) if options.seconds else []
         if options.fits:
             kept += _beside_training(server, client, options.fits, options.slots)
@@ -61,20 +62,16 @@ def main() -> int:
     return 0 if all(holds for _, holds in kept) else 1
 
 
-def _train(client: httpx.Client) -> None:
+def _train(client: httpx.Client, trees: int | None) -> None:
     files = {"file": ("penguins.csv", _PENGUINS.read_bytes(), "text/csv")}
     client.post("/datasets", data={"name": "penguins"}, files=files).raise_for_status()
-    assert _fit(client)["state"] == "succeeded"
+    forest = {"name": "RandomForestClassifier", "params": {"n_estimators": trees}}
+    run = _started(client, "penguins", forest if trees else "auto")
+    assert wait_for(client, run)["state"] == "succeeded"
 
 
-def _fit(client: httpx.Client) -> dict[str, object]:
-    return wait_for(client, _started(client, None))
-
-
-def _started(client: httpx.Client, estimator: object) -> str:
-    wanted = {"model": "penguins", "dataset": "penguins", "target": "species"}
-    if estimator is not None:
-        wanted |= {"model": "forest", "estimator": estimator}
+def _started(client: httpx.Client, model: str, estimator: object) -> str:
+    wanted = {"model": model, "dataset": "penguins", "target": "species", "estimator": estimator}
     answer = client.post("/training-runs", json=wanted)
     answer.raise_for_status()
     return f"/training-runs/{answer.json()['id']}"
@@ -120,7 +117,7 @@ def _beside_training(
 ) -> list[tuple[str, bool]]:
     with _load(server) as load:
         alone = _told("one caller", load.closed(1, 15))
-        runs = [_started(client, _TREES) for _ in range(fits)]
+        runs = [_started(client, "forest", _TREES) for _ in range(fits)]
         at_once = min(fits, slots)
         while _running(client, runs) < at_once:
             time.sleep(0.2)

@@ -9,7 +9,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from app.kernel.errors import (
@@ -25,11 +24,12 @@ _LONGEST_WAIT: Final = 3600.0
 _FAULTS_OF_ALL: Final = (Unavailable, StorageFull, DatabaseCorrupt)
 
 
-@dataclass(eq=False)
 class _Entry(Generic[Item]):
-    item: Item
-    written: bool = False
-    error: Exception | None = None
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self.error: Exception | None = None
+        self.known = False
+        self.called = threading.Event()
 
 
 class GroupCommit(Generic[Item]):
@@ -41,8 +41,9 @@ class GroupCommit(Generic[Item]):
 
     def __init__(self, write: Callable[[Sequence[Item]], None]) -> None:
         self._write = write
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._line: deque[_Entry[Item]] = deque()
+        self._writing = False
 
     def put(self, item: Item, patience: float = _LONGEST_WAIT) -> None:
         """Return when the item is durable.
@@ -51,35 +52,43 @@ class GroupCommit(Generic[Item]):
         before its turn: then it is not written.
         """
         entry = _Entry(item)
-        self._line.append(entry)
-        if not self._turn.acquire(timeout=max(0.0, min(patience, _LONGEST_WAIT))):
-            if self._withdraw(entry):
-                raise DeadlineExceeded("The deadline passed while waiting to be stored")
-            # It is being written: what becomes of it is known when the turn is over.
-            self._turn.acquire()
-        try:
-            if not entry.written and entry.error is None:
-                self._write_line()
-        finally:
-            self._turn.release()
+        with self._lock:
+            self._line.append(entry)
+            leads, self._writing = not self._writing, True
+        if not leads:
+            self._wait(entry, patience)
+        if not entry.known:
+            self._write_line()
         if entry.error is not None:
             raise copy(entry.error) from entry.error
 
-    def _withdraw(self, entry: _Entry[Item]) -> bool:
-        try:
-            self._line.remove(entry)
-        except ValueError:
-            return False
-        return True
+    def _wait(self, entry: _Entry[Item], patience: float) -> None:
+        """Wait until what became of it is known, or until it is called to write."""
+        if entry.called.wait(max(0.0, min(patience, _LONGEST_WAIT))):
+            return
+        with self._lock:
+            if entry in self._line and not entry.called.is_set():
+                self._line.remove(entry)
+                raise DeadlineExceeded("The deadline passed while waiting to be stored")
+        # It is being written: that can't be taken back.
+        entry.called.wait()
 
     def _write_line(self) -> None:
-        """Write those who wait: oneself and, as far as there is room, the others."""
-        entries: list[_Entry[Item]] = []
-        while self._line and len(entries) < _TOGETHER:
-            entries.append(self._line.popleft())
-        if not self._try(entries):
+        """Write those who wait, oneself among them, and call the next."""
+        with self._lock:
+            count = min(len(self._line), _TOGETHER)
+            entries = [self._line.popleft() for _ in range(count)]
+        try:
+            if not self._try(entries):
+                for entry in entries:
+                    self._try([entry])
+        finally:
+            with self._lock:
+                self._writing = bool(self._line)
+                if self._line:
+                    self._line[0].called.set()
             for entry in entries:
-                self._try([entry])
+                entry.called.set()
 
     def _try(self, entries: Sequence[_Entry[Item]]) -> bool:
         """Whether it is known now what became of each."""
@@ -90,7 +99,6 @@ class GroupCommit(Generic[Item]):
                 return False
             for entry in entries:
                 entry.error = error
-        else:
-            for entry in entries:
-                entry.written = True
+        for entry in entries:
+            entry.known = True
         return True

@@ -102,9 +102,22 @@ def test_who_can_not_wait_longer_is_not_written(disk):
     disk.go.clear()
     group = GroupCommit(disk.write)
     _, threads = put_all(group, ["first"])
-    until(lambda: group._turn.locked() and not group._line)
+    until(lambda: group._writing and not group._line)
     with pytest.raises(DeadlineExceeded):
         group.put("late", 0.01)
     disk.go.set()
     ended(threads)
     assert disk.kept == [["first"]]
+
+
+def test_everybody_is_written_once_however_they_come(disk):
+    group = GroupCommit(disk.write)
+    found, threads = {}, []
+    for start in range(0, 400, 40):
+        more, started = put_all(group, range(start, start + 40))
+        found[start] = more
+        threads += started
+    ended(threads)
+    assert all(set(more.values()) == {"kept"} for more in found.values())
+    assert sorted(chain(*disk.kept)) == list(range(400))
+    assert not group._writing
