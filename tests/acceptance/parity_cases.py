@@ -13,6 +13,9 @@ def _steps(*documents: Document) -> Document:
     return {"steps": list(documents)}
 
 
+# Neighbours by products of matrices have no compiled form: scikit-learn serves them.
+UNCOMPILED = _named("KNeighborsClassifier", algorithm="brute", weights="distance")
+
 CASES: dict[str, list[Document]] = {
     "iris": [
         _named("LogisticRegression", C=0.5),
@@ -20,7 +23,7 @@ CASES: dict[str, list[Document]] = {
         _named("RandomForestClassifier", n_estimators=20),
         _named("GradientBoostingClassifier", n_estimators=10),
         _named("HistGradientBoostingClassifier", max_iter=20),
-        _named("KNeighborsClassifier"),
+        UNCOMPILED,
         _named("GaussianNB"),
         _named("SVC", C=2.0),
         _named("MLPClassifier", hidden_layer_sizes=[8], max_iter=300),
@@ -36,7 +39,7 @@ CASES: dict[str, list[Document]] = {
         _named("MultinomialNB"),
         _named("NearestCentroid"),
         _steps(_named("StandardScaler"), _named("PCA", n_components=5), _named("SVC")),
-        _steps(_named("SelectKBest", k=6), _named("KNeighborsClassifier", weights="distance")),
+        _steps(_named("SelectKBest", k=6), UNCOMPILED),
     ],
     "breast_cancer": [
         _named("LogisticRegression", l1_ratio=1.0, solver="saga"),
@@ -44,7 +47,7 @@ CASES: dict[str, list[Document]] = {
         _named("HistGradientBoostingClassifier", max_iter=20, max_leaf_nodes=8),
         _named("GradientBoostingClassifier", n_estimators=15, subsample=0.7),
         _named("BernoulliNB"),
-        _named("KNeighborsClassifier", n_neighbors=7, weights="distance"),
+        UNCOMPILED,
         _named("CalibratedClassifierCV", estimator=_named("LinearSVC"), cv=3),
         _named(
             "StackingClassifier",
@@ -67,7 +70,7 @@ CASES: dict[str, list[Document]] = {
         _named("GradientBoostingRegressor", n_estimators=15),
         _named("AdaBoostRegressor", n_estimators=10),
         _named("SVR", C=10.0),
-        _named("KNeighborsRegressor"),
+        _named("KNeighborsRegressor", algorithm="brute", weights="distance"),
         _steps(_named("PolynomialFeatures", degree=2), _named("Ridge", alpha=10.0)),
     ],
     "digits": [
@@ -75,7 +78,7 @@ CASES: dict[str, list[Document]] = {
         _named("DecisionTreeClassifier"),
         _named("RandomForestClassifier", n_estimators=20),
         _named("HistGradientBoostingClassifier", max_iter=5),
-        _named("KNeighborsClassifier", n_neighbors=3),
+        UNCOMPILED,
         _named("GaussianNB"),
         _named("ComplementNB"),
         _named("MLPClassifier", hidden_layer_sizes=[32], max_iter=30),
