@@ -77,8 +77,10 @@ def tag_run(client: Client) -> None:
 
 
 def delete_run(client: Client) -> None:
-    """A run that has ended; its version stays."""
-    if (path := client.pick(client.ended_runs)) is not None:
+    """A run that has ended, and of which nothing is asked for again; its version stays."""
+    asked = {one.path for one in client.caller.pending}
+    ended = [path for path in client.ended_runs if f"{path}/cancel" not in asked]
+    if (path := client.pick(ended)) is not None:
         client.delete(path, refusals=set())
 
 
