@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from sqlalchemy import String, insert, inspect
 from sqlalchemy.orm import Mapped, Session, declared_attr, mapped_column
@@ -108,30 +108,9 @@ class Change:
     def record(self, type_: str, subject: str, data: Mapping[str, Any] | None = None) -> None:
         """Write the event and the audit row of what this transaction does."""
         self.session.flush()
-        append(
-            self.session,
-            Event(
-                source=self._service,
-                project=self.call.project,
-                type=type_,
-                subject=subject,
-                data=dict(data or {}),
-                request_id=self.call.request_id,
-            ),
-        )
-        self.session.add(
-            AuditRow(
-                project=self.call.project,
-                key_id=self.call.key_id,
-                peer=self.call.peer,
-                address=self.call.address,
-                request_id=self.call.request_id,
-                action=type_,
-                subject=subject,
-                outcome="done",
-                detail=dict(data) if data else None,
-            )
-        )
+        told = Told(type_, subject, data or {})
+        append(self.session, Event(**_event(self.call, self._service, told)))
+        self.session.add(AuditRow(**_audit(self.call, told)))
 
     def answer(self, result: Any) -> None:
         """Store the answer under the caller's Idempotency-Key, where there is one."""
@@ -180,33 +159,44 @@ class Changes:
             hold_order(session)
             rows = [{name: getattr(one.row, name) for name in names} for one in made]
             session.execute(insert(kind), rows)
-            session.execute(insert(Event), [self._event(one) for one in made])
-            session.execute(insert(AuditRow), [_audit(one) for one in made])
+            told = [(one.call, Told(one.type, one.row.subject, one.data)) for one in made]
+            session.execute(
+                insert(Event), [_event(call, self._service, what) for call, what in told]
+            )
+            session.execute(insert(AuditRow), [_audit(call, what) for call, what in told])
             for one in made:
                 if one.call.reservation is not None:
                     one.call.reservation.complete(session, one.row)
 
-    def _event(self, made: Made) -> dict[str, Any]:
-        return {
-            "source": self._service,
-            "project": made.call.project,
-            "type": made.type,
-            "subject": made.row.subject,
-            "data": dict(made.data),
-            "request_id": made.call.request_id,
-        }
+
+class Told(NamedTuple):
+    """What is told of a change: by an event, and in the audit."""
+
+    type: str
+    subject: str
+    data: Mapping[str, Any]
 
 
-def _audit(made: Made) -> dict[str, Any]:
-    call = made.call
+def _event(call: Call, service: str, told: Told) -> dict[str, Any]:
+    return {
+        "source": service,
+        "project": call.project,
+        "type": told.type,
+        "subject": told.subject,
+        "data": dict(told.data),
+        "request_id": call.request_id,
+    }
+
+
+def _audit(call: Call, told: Told) -> dict[str, Any]:
     return {
         "project": call.project,
         "key_id": call.key_id,
         "peer": call.peer,
         "address": call.address,
         "request_id": call.request_id,
-        "action": made.type,
-        "subject": made.row.subject,
+        "action": told.type,
+        "subject": told.subject,
         "outcome": "done",
-        "detail": dict(made.data) or None,
+        "detail": dict(told.data) or None,
     }

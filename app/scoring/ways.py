@@ -11,7 +11,7 @@ from app.scoring.categories import WIDE, Codes, FillLevels, OneHot
 from app.scoring.cores import Affine, Column, JudgeMany, JudgeTwo, Values
 from app.scoring.encoder import Levels, Numbers, PickColumns, PickLevels, Together, known
 from app.scoring.ensembles import Blend, Opinion, Shares
-from app.scoring.matrix import dot, side_by_side
+from app.scoring.matrix import side_by_side
 from app.scoring.numbers import Impute, RefuseEndless, RefuseMissing, Scale
 from app.scoring.pieces import TO_ARRAYS, Form, Opined, Piece, Way, a_way_for, piece_of
 from app.scoring.step import Chain
@@ -209,7 +209,7 @@ def _affine(step: Affine, takes: Form) -> Piece:
         return [score + more for score, more in zip(scores, bias, strict=True)]
 
     def by_arrays(value: Any) -> Any:
-        return (dot(value, weights) + step.bias).tolist()[0]
+        return step(value).tolist()[0]
 
     return Piece(by_cells if takes is Form.CELLS else by_arrays, Form.CELLS)
 
