@@ -34,6 +34,8 @@ from app.kernel.idempotency import IdempotencyStore
 from app.kernel.jobs.bounds import BoundedQueue
 from app.kernel.jobs.queue import JobQueue
 from app.kernel.local_rpc import Client as LocalClient
+from app.kernel.log.seam import RecordLog
+from app.kernel.log.sql_log import SqlLog
 from app.kernel.long_work.lifecycle import states_of
 from app.kernel.peers import Peer
 from app.kernel.process_metrics import CrewGauges, NeighbourMetrics
@@ -129,6 +131,11 @@ class Wiring:
     def databases(self) -> list[Database]:
         """Every database of the services served here, each once."""
         return list(dict.fromkeys(self.database(service) for service in self.settings.services))
+
+    @cached_property
+    def record_log(self) -> RecordLog:
+        """Where the records of topics are kept."""
+        return SqlLog(self.database("streams"))
 
     def socket(self, role: str) -> Path:
         """The Unix socket of a neighbour process."""

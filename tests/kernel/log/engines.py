@@ -1,0 +1,63 @@
+"""The record logs that the contract is tried on, and a clock that can be moved."""
+
+from datetime import timedelta
+from itertools import count
+
+from app.kernel.log.seam import NewRecord, Shape
+from app.kernel.log.sql_log import SqlLog
+from app.kernel.sql import Database, utc_now
+
+_NAMES = count()
+
+
+class SqlEngine:
+    """Handles on one database; its clock is moved by hand."""
+
+    keeps_all_or_nothing = True
+
+    def __init__(self, url):
+        self.url = url
+        self.database = Database(url)
+        self.ahead = timedelta(0)
+
+    def open(self):
+        """Another handle on the same records."""
+        return SqlLog(self.database, lambda: utc_now() + self.ahead)
+
+    def let_pass(self, age):
+        """Let records grow so old."""
+        self.ahead += age
+
+    def close(self):
+        """Give back what is held."""
+        self.database.close()
+
+
+def new_topic(log, partitions=1, **shape):
+    """A topic of its own for a test."""
+    name = f"t{next(_NAMES)}"
+    log.create(name, Shape(partitions, **shape))
+    return name
+
+
+def numbered(numbers, *, key=None, ids=None):
+    """Records whose values are numbers."""
+    return [
+        NewRecord(str(number).encode(), key=key, id=None if ids is None else f"{ids}-{number}")
+        for number in numbers
+    ]
+
+
+def read_all(log, topic, partition=0, limit=100):
+    """Every record of a partition that is kept, page by page."""
+    position = log.bounds(topic)[partition][0]
+    found = []
+    while some := log.read(topic, partition, position, limit):
+        found += some
+        position = some[-1].offset + 1
+    return found
+
+
+def values(records):
+    """The numbers of records made by ``numbered``."""
+    return [int(record.value) for record in records]
