@@ -54,7 +54,8 @@ class Partition:
     def append(self, records: Sequence[NewRecord]) -> list[Appended]:
         """Append what isn't there yet; raises Full, TooLarge."""
         known = self._offsets_of({record.id for record in records if record.id is not None})
-        told, rows = [], []
+        told: list[Appended] = []
+        rows: list[dict[str, Any]] = []
         for record in records:
             offset = known.get(record.id) if record.id is not None else None
             duplicate = offset is not None
