@@ -45,6 +45,8 @@ class Settings:
     upload_slots: int
     body_slots: int
     stream_slots: int
+    tail_slots: int
+    reader_lease: float
     predict_slots: int
     predict_waiters: int
     predict_wait: float

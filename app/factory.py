@@ -30,7 +30,9 @@ from app.predictions.resources import (
     STORE_ENDPOINT,
     STORE_RULE,
 )
+from app.streams.resources import blp as topics_blueprint
 from app.training.resources import blp as training_blueprint
+from app.watching import register_gauges
 from app.wiring import Wiring
 
 TITLE = "Modelyard"
@@ -85,7 +87,7 @@ def create_app(settings: Settings | None = None, wiring: Wiring | None = None) -
     app.extensions |= {"wiring": wiring, "health": health, "stream_slots": wiring.stream_slots}
     app.extensions["download_slots"] = wiring.download_slots
     documents = register_documents(app, api)
-    wiring.register_gauges()
+    register_gauges(wiring)
     gate = Gate(
         api.operations,
         wiring.authenticator,
@@ -117,6 +119,9 @@ def _register_services(app: Flask, api: Api, wiring: Wiring) -> None:
     if "predictions" in served:
         app.extensions |= {"predictions": wiring.predictions, "batches": wiring.batches}
         api.register_blueprint(predictions_blueprint)
+    if "streams" in served:
+        app.extensions["topics"] = wiring.topics
+        api.register_blueprint(topics_blueprint)
     if "access" in served:
         app.extensions["access"] = wiring.access
         api.register_blueprint(access_blueprint)

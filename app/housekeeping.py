@@ -51,6 +51,9 @@ def chores(wiring: Wiring, clock: Clock = SYSTEM_CLOCK) -> Chores:
         found["results"] = wiring.batches.contents.run
         database = wiring.database("predictions")
         found["batches-jobs"] = partial(end_orphans, database, BATCHES)
+    if "streams" in wiring.settings.services:
+        found["streams"] = wiring.topics.sweep
+        found["records"] = wiring.record_log.trim
     if "training" in wiring.settings.services:
         database = wiring.database("training")
         models = ModelsPeer(wiring.peer("training", "models"))

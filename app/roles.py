@@ -43,6 +43,7 @@ from app.training.peers import ModelsPeer as TrainingModelsPeer
 from app.training.service import JOB as TRAINING_JOB
 from app.training.workers import PRELOAD as TRAINING_PRELOAD
 from app.training.workers import FitHost, TrainingWorker
+from app.watching import neighbour_checks
 from app.wiring import Wiring
 
 _LOOKING_SECONDS = 3.0
@@ -93,7 +94,7 @@ def make_app() -> Flask:
     wiring.start_following()
     start_chores(sweeps(wiring))
     # Only under a supervisor are there neighbours to wait for.
-    app.extensions["health"].checks |= wiring.neighbour_checks()
+    app.extensions["health"].checks |= neighbour_checks(wiring)
     app.extensions["health"].checks["disk"] = wiring.disk_reserve.check
     wiring.disk_reserve.take_back()
     return app

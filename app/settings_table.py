@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SERVICES = ("access", "datasets", "models", "training", "predictions")
+SERVICES = ("access", "datasets", "models", "training", "predictions", "streams")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _MOST_WORKERS = 64
 
@@ -193,7 +193,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "threads",
         "MODELYARD_THREADS",
-        "96",
+        "128",
         "Requests served at once: more than all slots together, or stalled clients take them all.",
         _count(),
     ),
@@ -259,6 +259,20 @@ SETTINGS: tuple[Setting, ...] = (
         "16",
         "Event streams and waits open at once; more: 503.",
         _count(),
+    ),
+    Setting(
+        "tail_slots",
+        "MODELYARD_TAIL_SLOTS",
+        "32",
+        "Clients that follow topics at once; more: 503.",
+        _count(),
+    ),
+    Setting(
+        "reader_lease",
+        "MODELYARD_READER_LEASE",
+        "12",
+        "Seconds after which a silent member of a consumer group is believed dead.",
+        _duration,
     ),
     Setting(
         "predict_slots",

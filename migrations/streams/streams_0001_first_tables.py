@@ -1,0 +1,128 @@
+"""first tables"""
+
+import sqlalchemy as sa
+from alembic import op
+
+from app.kernel import sql
+
+revision = "streams_0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Apply."""
+    op.create_table(
+        "streams_feeds",
+        sa.Column("source", sa.String(length=300), nullable=False),
+        sa.Column("position", sa.String(length=200), nullable=False),
+        sa.PrimaryKeyConstraint("source", name=op.f("pk_streams_feeds")),
+    )
+    op.create_table(
+        "streams_topics",
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("description", sa.String(length=1000), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("partitions", sa.Integer(), nullable=False),
+        sa.Column("replicas", sa.Integer(), nullable=False),
+        sa.Column("overflow", sa.String(length=11), nullable=False),
+        sa.Column(
+            "max_age_seconds", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True
+        ),
+        sa.Column(
+            "max_records", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True
+        ),
+        sa.Column("max_bytes", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("pending", sa.String(length=8), nullable=True),
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("project", sa.String(length=63), nullable=False),
+        sa.Column("row_version", sa.Integer(), nullable=False),
+        sa.Column("created_at", sql.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sql.UtcDateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_streams_topics")),
+        sa.UniqueConstraint("project", "name", name=op.f("uq_streams_topics_project_name")),
+    )
+    with op.batch_alter_table("streams_topics", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_streams_topics_project"), ["project"], unique=False)
+
+    op.create_table(
+        "streams_groups",
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("description", sa.String(length=1000), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("topic_id", sa.String(length=36), nullable=False),
+        sa.Column("topic", sa.String(length=63), nullable=False),
+        sa.Column("owner", sa.String(length=200), nullable=True),
+        sa.Column("epoch", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("project", sa.String(length=63), nullable=False),
+        sa.Column("row_version", sa.Integer(), nullable=False),
+        sa.Column("created_at", sql.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sql.UtcDateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["topic_id"],
+            ["streams_topics.id"],
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_streams_groups")),
+        sa.UniqueConstraint("project", "name", name=op.f("uq_streams_groups_project_name")),
+    )
+    with op.batch_alter_table("streams_groups", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_streams_groups_project"), ["project"], unique=False)
+        batch_op.create_index(batch_op.f("ix_streams_groups_topic_id"), ["topic_id"], unique=False)
+
+    op.create_table(
+        "streams_assignments",
+        sa.Column("group_id", sa.String(length=36), nullable=False),
+        sa.Column("partition", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("member_id", sa.String(length=36), nullable=True),
+        sa.Column("epoch", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("offset", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("note", sa.String(length=1000), nullable=False),
+        sa.Column("committed_at", sql.UtcDateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["group_id"],
+            ["streams_groups.id"],
+        ),
+        sa.PrimaryKeyConstraint("group_id", "partition", name=op.f("pk_streams_assignments")),
+    )
+    op.create_table(
+        "streams_members",
+        sa.Column("group_id", sa.String(length=36), nullable=False),
+        sa.Column("group", sa.String(length=200), nullable=False),
+        sa.Column("client", sa.String(length=200), nullable=False),
+        sa.Column("lease_until", sql.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("project", sa.String(length=63), nullable=False),
+        sa.Column("row_version", sa.Integer(), nullable=False),
+        sa.Column("created_at", sql.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sql.UtcDateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["group_id"],
+            ["streams_groups.id"],
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_streams_members")),
+    )
+    with op.batch_alter_table("streams_members", schema=None) as batch_op:
+        batch_op.create_index("ix_streams_members_group_id", ["group_id", "id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_streams_members_project"), ["project"], unique=False)
+
+
+def downgrade() -> None:
+    """Take back."""
+    with op.batch_alter_table("streams_members", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_streams_members_project"))
+        batch_op.drop_index("ix_streams_members_group_id")
+
+    op.drop_table("streams_members")
+    op.drop_table("streams_assignments")
+    with op.batch_alter_table("streams_groups", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_streams_groups_topic_id"))
+        batch_op.drop_index(batch_op.f("ix_streams_groups_project"))
+
+    op.drop_table("streams_groups")
+    with op.batch_alter_table("streams_topics", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_streams_topics_project"))
+
+    op.drop_table("streams_topics")
+    op.drop_table("streams_feeds")
