@@ -17,6 +17,8 @@ from app.kernel.auth import Authenticator
 from app.kernel.disk_reserve import DiskReserve
 from app.kernel.idempotency import IdempotencyStore
 from app.kernel.jobs.bounds import BoundedQueue
+from app.kernel.log.seam import RecordLog
+from app.kernel.log.sql_log import SqlLog
 from app.kernel.peers import Peer
 from app.kernel.quotas import Quotas
 from app.kernel.signing import KeyRing
@@ -86,6 +88,11 @@ class Basis:
     def databases(self) -> list[Database]:
         """Every database of the services served here, each once."""
         return list(dict.fromkeys(self.database(service) for service in self.settings.services))
+
+    @cached_property
+    def record_log(self) -> RecordLog:
+        """Where the records of topics are kept."""
+        return SqlLog(self.database("streams"))
 
     def socket(self, role: str) -> Path:
         """The Unix socket of a neighbour process."""

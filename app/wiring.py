@@ -18,8 +18,6 @@ from app.kernel.admission import Admission
 from app.kernel.http.bodies import MOST_MEMBERS
 from app.kernel.http.receiving import Intake
 from app.kernel.local_rpc import Client as LocalClient
-from app.kernel.log.seam import RecordLog
-from app.kernel.log.sql_log import SqlLog
 from app.models.imports import MOST_SKOPS_BYTES
 from app.models.peers import PeerReferrer
 from app.models.service import Models
@@ -193,11 +191,6 @@ class Wiring(Basis):
             PredictionsDatasetsPeer(self.peer("predictions", "datasets")),
             self.store,
         )
-
-    @cached_property
-    def record_log(self) -> RecordLog:
-        """Where the records of topics are."""
-        return SqlLog(self.database("streams"))
 
     @cached_property
     def groups(self) -> Groups:

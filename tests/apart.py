@@ -45,7 +45,7 @@ class Service:
 
 
 class Apart:
-    """The five services, each knowing of the others nothing but their URLs."""
+    """All services, each knowing of the others nothing but their URLs."""
 
     def __init__(self, home: Path) -> None:
         self.admin_key = new_key()

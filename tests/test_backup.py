@@ -24,7 +24,7 @@ from tests.datasets.installation import Installation, upload
 from tests.models.modelyard import Modelyard
 from tests.yard import Yard
 
-OWN = dict.fromkeys(("access", "datasets", "models", "training", "predictions"), "own")
+OWN = dict.fromkeys(("access", "datasets", "models", "training", "predictions", "streams"), "own")
 TABLE = "species,mass\nAdelie,3750\nGentoo,5700\n"
 
 
@@ -227,7 +227,7 @@ def test_a_home_without_anything_is_not_backed_up_and_not_made(tmp_path):
 def test_a_file_per_service_is_backed_up_and_restored(tmp_path):
     urls = {name: f"sqlite:///{tmp_path}/old-{name}.db" for name in OWN}
     yard = Yard(tmp_path / "old", own_urls=urls)
-    assert backup.back_up(yard.settings, tmp_path / "yard.tar").databases == 5
+    assert backup.back_up(yard.settings, tmp_path / "yard.tar").databases == len(OWN)
     yard.close()
     told = {f"MODELYARD_{n.upper()}_DATABASE_URL": f"sqlite:///{tmp_path}/new-{n}.db" for n in OWN}
     settings = Settings.from_environment({"MODELYARD_HOME": str(tmp_path / "new"), **told})

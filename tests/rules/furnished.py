@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from app.datasets.tables import Dataset, Hold
 from app.datasets.tables import Version as DatasetVersion
+from app.kernel.log.seam import NewRecord
 from app.kernel.sql import utc_now
 from app.predictions.tables import BatchPrediction, Prediction
 from app.settings_table import SERVICES
@@ -37,6 +38,7 @@ VERSION = {
 BODIES = {
     "createTrainingRun": RUN,
     "updateDataset": {"description": "x"},
+    "updateTopic": {"description": "x"},
     "updateModel": {"description": "x"},
     "updateModelVersion": {"tags": {}},
     "updateTrainingRun": {"tags": {}},
@@ -52,7 +54,7 @@ class Furnished(Modelyard):
     """A yard that has one of everything in the project ``default``."""
 
     def __init__(self, home, **settings):
-        super().__init__(home, services=SERVICES, **settings)
+        super().__init__(home, services=SERVICES, reader_lease=3600.0, **settings)
         self.register()
         self.put_alias("champion", 1)
         self._furnish_dataset()
@@ -63,8 +65,13 @@ class Furnished(Modelyard):
             batch = BatchPrediction(project="default", version=1, tags={}, **BATCH)
             stored = Prediction(project="default", model="penguins", version=1, **STORED)
             session.add_all([batch, stored])
+        group, member = self._furnish_topic()
         self.places = {
             "dataset": "penguins",
+            "topic": "flights",
+            "partition": "0",
+            "group": group,
+            "member": member,
             "model": "penguins",
             "alias": "champion",
             "version": "1",
@@ -88,6 +95,15 @@ class Furnished(Modelyard):
             session.flush()
             until = utc_now() + timedelta(hours=1)
             session.add(Hold(version_id=version.id, holder="training-runs/x", until=until))
+
+    def _furnish_topic(self):
+        """A topic with a record, and a group with a living member; their name and id."""
+        topics = self.wiring.topics
+        topic = topics.create(self.call(), "flights")
+        self.wiring.record_log.append(topic.id, [NewRecord(b"1", id="first")])
+        with topics.database.write() as session:
+            group = topics.groups.make(session, topic.row, "planes", {0: 0})
+        return group.name, topics.groups.join(group.id).id
 
     def path_of(self, rule):
         """The path of a route to what is here."""

@@ -8,6 +8,9 @@ STALE = {"If-Match": '"old"'}
 ABSENT = {
     "dataset": "absent",
     "model": "absent",
+    "topic": "absent",
+    "group": "absent",
+    "member": "0198f1de-0000-7000-8000-000000000000",
     "alias": "absent",
     "version": "99",
     "run": "0198f1de-0000-7000-8000-000000000000",

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.server import Server, wait_for
 
 PENGUINS = Path(__file__).resolve().parents[2] / "examples" / "penguins.csv"
-SERVICES = ("ACCESS", "DATASETS", "MODELS", "TRAINING", "PREDICTIONS")
+SERVICES = ("ACCESS", "DATASETS", "MODELS", "TRAINING", "PREDICTIONS", "STREAMS")
 
 
 def environment(kind, home, fresh):
