@@ -157,7 +157,7 @@ def _set_before_flask(app: Flask, api: Api, gate: Gate, wiring: Wiring) -> None:
         count = settings.proxy
         inner = ProxyFix(inner, x_for=count, x_proto=count, x_host=count)
     if serves_predictions:
-        inner = Door(inner, wiring.admission, ADMITTED)
+        inner = Door(inner, wiring.admission, ADMITTED, gate.body_slots)
     app.wsgi_app = inner  # type: ignore[method-assign, assignment]
 
 

@@ -33,6 +33,14 @@ class Slots:
         except Empty:
             raise Unavailable(f"Too many {self._what} at once", retry_after=1) from None
 
+    def try_take(self) -> bool:
+        """Take a place if one is free now; whether there was one."""
+        try:
+            self._free.get_nowait()
+        except Empty:
+            return False
+        return True
+
     def give_back(self) -> None:
         """Give back a place that was taken."""
         self._free.put(None)

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from app.kernel.admission import TICKET, Admission, Ticket
 from app.kernel.errors import DeadlineExceeded, Unavailable
 from app.kernel.http.door import Door
+from app.kernel.slots import Slots
 
 STEPS = st.lists(st.tuples(st.sampled_from(["enter", "leave"]), st.integers(0, 9)), max_size=80)
 
@@ -74,7 +75,7 @@ def test_no_place_is_lost_whatever_becomes_of_a_request(outcomes):
         answered.append(outcome)
         return []
 
-    door = Door(app, places, re.compile("/p"))
+    door = Door(app, places, re.compile("/p"), Slots(1, "bodies"))
     for outcome in outcomes:
         environ = {"REQUEST_METHOD": "POST", "PATH_INFO": "/p", "outcome": outcome}
         try:
