@@ -10,9 +10,10 @@ view's arguments, then the view.
 """
 
 import re
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ClassVar, cast
 
 import flask_smorest
@@ -97,6 +98,10 @@ class Blueprint(flask_smorest.Blueprint):
             self.operations[f"{self.name}.{endpoint}", method] = Operation(
                 name, access.scopes, query_names(docs), self.service
             )
+
+    def register_views_in_doc(self, api: "Api", *args: Any, **options: Any) -> None:
+        """flask-smorest's, put off until the document is asked for."""
+        api.undocumented.append(partial(super().register_views_in_doc, api, *args, **options))
 
     def add_url_rule(self, rule: str, *args: Any, **options: Any) -> None:
         """Flask's, remembering the rule for the documentation that follows from it."""
@@ -267,6 +272,8 @@ class Api(flask_smorest.Api):
 
     def __init__(self, app: Flask) -> None:
         self.operations: dict[tuple[str, str], Operation] = {}
+        self.undocumented: list[Callable[[], None]] = []
+        self._documenting = threading.Lock()
         app.url_map.converters |= CONVERTERS
         plugin = MarshmallowPlugin()
         plugin.Converter = SpecConverter
@@ -278,6 +285,14 @@ class Api(flask_smorest.Api):
         """Register a service's routes and remember what each operation needs."""
         super().register_blueprint(blp, **options)
         self.operations |= blp.operations
+
+    def document(self) -> dict[str, Any]:
+        """The OpenAPI document, put together when first asked for: most processes never are."""
+        with self._documenting:
+            for register_views in self.undocumented:
+                register_views()
+            self.undocumented.clear()
+            return dict(self.spec.to_dict())
 
     def _register_pagination_header(self) -> None:
         """Lists have their own shape; flask-smorest's header is never sent."""

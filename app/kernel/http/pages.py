@@ -13,7 +13,8 @@ from app.kernel.http.api import Api
 
 def spec_of(app: Flask) -> dict[str, Any]:
     """The OpenAPI document of an app."""
-    return dict(app.extensions["flask-smorest"]["apis"][""]["ext_obj"].spec.to_dict())
+    api: Api = app.extensions["flask-smorest"]["apis"][""]["ext_obj"]
+    return api.document()
 
 
 def spec_as_yaml(app: Flask) -> str:
@@ -66,7 +67,7 @@ def register_documents(app: Flask, api: Api) -> frozenset[str]:
 
     @public
     def openapi_json() -> Response:
-        text = cached.setdefault("json", json.dumps(api.spec.to_dict()))
+        text = cached.setdefault("json", json.dumps(api.document()))
         return Response(text, content_type="application/json")
 
     @public
