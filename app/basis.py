@@ -19,6 +19,7 @@ from app.kernel.idempotency import IdempotencyStore
 from app.kernel.jobs.bounds import BoundedQueue
 from app.kernel.log.seam import RecordLog
 from app.kernel.log.sql_log import SqlLog
+from app.kernel.peer_guard import PeerGuard, PeerMeters
 from app.kernel.peers import Peer
 from app.kernel.quotas import Quotas
 from app.kernel.signing import KeyRing
@@ -39,6 +40,7 @@ class Basis:
     app: Callable[[], WSGIApplication] | None = None
     _databases: dict[str, Database] = field(default_factory=dict)
     _peers: dict[tuple[str, str], Peer] = field(default_factory=dict)
+    _guards: dict[str, PeerGuard] = field(default_factory=dict)
 
     @cached_property
     def ring(self) -> KeyRing:
@@ -112,9 +114,20 @@ class Basis:
                 caller=caller,
                 keys=self.ring,
                 base_url=url,
+                guard=self._guard(name) if url else None,
                 app=None if url else self._own_app,
             )
         return self._peers[caller, name]
+
+    def _guard(self, name: str) -> PeerGuard:
+        """One for each service, whoever calls it."""
+        if name not in self._guards:
+            self._guards[name] = PeerGuard(name, self.settings.peer_slots, self._peer_meters)
+        return self._guards[name]
+
+    @cached_property
+    def _peer_meters(self) -> PeerMeters:
+        return PeerMeters(self.registry)
 
     def _own_app(self) -> WSGIApplication:
         if self.app is None:

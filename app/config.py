@@ -43,6 +43,7 @@ class Settings:
     max_line: int
     max_rows: int
     upload_slots: int
+    peer_slots: int
     body_slots: int
     stream_slots: int
     tail_slots: int

@@ -247,6 +247,13 @@ SETTINGS: tuple[Setting, ...] = (
         _count(),
     ),
     Setting(
+        "peer_slots",
+        "MODELYARD_PEER_SLOTS",
+        "16",
+        "Calls at once of one service that has a URL; more: 503.",
+        _count(),
+    ),
+    Setting(
         "body_slots",
         "MODELYARD_BODY_SLOTS",
         "16",

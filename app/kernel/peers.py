@@ -4,12 +4,18 @@ In one process the peer's app is called through httpx's WSGI transport, apart by
 contract is the same. Each call carries a short-lived token that names the service, the project and
 the one scope that it needs, the caller's request id and its traceparent. A peer is never called
 inside an open transaction: it may need the very lock that the transaction holds.
+
+A peer over the wire may be away, slow, or just starting: see peer_guard. What fails is repeated
+where that can't do a thing twice: the request never left, or its method may be repeated.
 """
 
+import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from contextvars import Context
 from dataclasses import dataclass
-from typing import Any
+from itertools import count
+from typing import Any, Final
 from wsgiref.types import WSGIApplication
 
 import httpx
@@ -17,12 +23,18 @@ import httpx
 from app.kernel import errors
 from app.kernel.auth import Call, make_peer_token
 from app.kernel.errors import DeadlineExceeded, ServiceError, StorageFull, Unavailable
+from app.kernel.peer_guard import MOST_REPEATS, PeerFailed, PeerGuard, nap
 from app.kernel.signing import KeyRing
 from app.kernel.sql import in_transaction
 
 PREFIX = "/api/v1"
 _SECONDS = 10.0
 _TOKEN_SECONDS = 60.0
+_REPEATABLE: Final = frozenset({"GET", "PUT", "DELETE"})
+_FROM_BETWEEN: Final = frozenset({502, 503, 504})
+"""What a proxy in front of a peer answers when the peer is away."""
+# A call that was given less may have failed for its caller's haste.
+_FAIR_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -50,14 +62,17 @@ class Peer:
         caller: str,
         keys: KeyRing,
         base_url: str | None = None,
+        guard: PeerGuard | None = None,
         app: Callable[[], WSGIApplication] | None = None,
     ) -> None:
+        """Either over the wire, by its URL and with a guard, or an app of this process."""
         if (base_url is None) == (app is None):
             raise ValueError("a peer has a base URL or an app")
         self.name = name
         self._caller = caller
         self._keys = keys
         self._app = app
+        self._guard = guard
         self._base_url = base_url or "http://localhost"
         self._client: httpx.Client | None = None
 
@@ -79,24 +94,48 @@ class Peer:
         """
         if in_transaction():
             raise RuntimeError("a peer must not be asked inside a transaction")
-        seconds = call.remaining(seconds)
-        headers = self._headers(call, scope, seconds)
-        try:
-            response = self._connect().request(
-                method,
-                PREFIX + path,
-                json=json,
-                params=dict(params or {}),
-                headers=headers,
-                timeout=seconds,
-            )
-        except httpx.HTTPError as error:
-            call.remaining()
-            raise Unavailable(f"The service {self.name} can't be reached") from error
+        asked = {"method": method, "url": PREFIX + path, "json": json, "params": dict(params or {})}
+        for repeats in count():
+            try:
+                with self._guard.attempt() if self._guard else nullcontext():
+                    response = self._send(call, asked, scope, call.remaining(seconds))
+                break
+            except PeerFailed as failure:
+                if not self._may_repeat(method, failure, repeats):
+                    raise
+                time.sleep(min(nap(repeats), call.remaining()))
         if response.status_code >= 400:
             raise self._refusal(call, response)
         content = response.json() if response.content else None
         return Reply(response.status_code, content, response.headers)
+
+    def _send(
+        self, call: Call, asked: Mapping[str, Any], scope: str, seconds: float
+    ) -> httpx.Response:
+        """What the peer answers; raises PeerFailed where it didn't."""
+        headers = self._headers(call, scope, seconds)
+        try:
+            response = self._connect().request(**asked, headers=headers, timeout=seconds)
+        except httpx.HTTPError as error:
+            call.remaining()
+            detail = f"The service {self.name} can't be reached"
+            hung = isinstance(error, httpx.TimeoutException)
+            if hung and seconds < _FAIR_SECONDS:
+                raise Unavailable(detail, retry_after=1) from error
+            unsent = isinstance(error, httpx.ConnectError)
+            raise PeerFailed(detail, unsent=unsent, hung=hung) from error
+        if response.status_code in _FROM_BETWEEN and not _is_problem(response):
+            raise PeerFailed(f"The service {self.name} can't be reached")
+        return response
+
+    def _may_repeat(self, method: str, failure: PeerFailed, repeats: int) -> bool:
+        return (
+            self._guard is not None
+            and repeats < MOST_REPEATS
+            and not failure.hung
+            and (failure.unsent or method in _REPEATABLE)
+            and self._guard.may_repeat()
+        )
 
     def _headers(self, call: Call, scope: str, seconds: float) -> dict[str, str]:
         token = make_peer_token(
@@ -136,3 +175,8 @@ class Peer:
         if error.status >= 500 or error.status in (401, 403):
             return Unavailable(f"The service {self.name} can't answer right now")
         return error
+
+
+def _is_problem(response: httpx.Response) -> bool:
+    kind: str = response.headers.get("content-type", "")
+    return kind.startswith("application/problem+json")

@@ -17,35 +17,34 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app.kernel.breaker import CLOSED, Breaker
 from app.kernel.errors import Unavailable
 from app.predictions.loaded import Location
 
 STRIKES = 3
 WINDOW_SECONDS = 60.0
 OPEN_SECONDS, LONGEST_SECONDS = 10.0, 160.0
-ALONE, OPEN, TRIAL = "alone", "open", "trial"
+ALONE = "alone"
 log = structlog.get_logger("breakers")
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Suspect:
     """A version with a strike."""
 
     name: str
     version: str
-    strikes: list[float] = field(default_factory=list)
-    pause: float = 0.0
-    open_until: float = 0.0
-    on_trial: bool = False
+    breaker: Breaker = field(
+        default_factory=lambda: Breaker(STRIKES, WINDOW_SECONDS, OPEN_SECONDS, LONGEST_SECONDS)
+    )
 
     def state(self, now: float) -> str:
-        if not self.pause:
-            return ALONE
-        return OPEN if now < self.open_until else TRIAL
+        state = self.breaker.state(now)
+        return ALONE if state == CLOSED else state
 
     def is_forgotten(self, now: float) -> bool:
-        since = max(self.strikes[-1], self.open_until)
-        return not self.on_trial and now - since > WINDOW_SECONDS
+        since = max(self.breaker.strikes[-1], self.breaker.open_until)
+        return not self.breaker.on_trial and now - since > WINDOW_SECONDS
 
 
 class Breakers(Collector):
@@ -78,15 +77,13 @@ class Breakers(Collector):
                 return False
             if suspect is None:
                 return False
-            state = suspect.state(now)
-            if state == OPEN or (state == TRIAL and suspect.on_trial):
-                wait = max(1, math.ceil(suspect.open_until - now))
+            if not suspect.breaker.admits(now):
+                deaths = len(suspect.breaker.strikes)
                 raise Unavailable(
-                    f"{suspect.name} version {suspect.version} has ended {len(suspect.strikes)} "
+                    f"{suspect.name} version {suspect.version} has ended {deaths} "
                     "processes that scored it, so it is not tried for a while",
-                    retry_after=wait,
+                    retry_after=max(1, math.ceil(suspect.breaker.left(now))),
                 )
-            suspect.on_trial = state == TRIAL
             return True
 
     def struck(self, location: Location, why: str) -> None:
@@ -97,29 +94,23 @@ class Breakers(Collector):
             suspect = self._suspects.setdefault(
                 location["id"], _Suspect(location["model"], str(location["version"]))
             )
-            recent = [moment for moment in suspect.strikes if now - moment <= WINDOW_SECONDS]
-            suspect.strikes = [*recent, now]
-            if suspect.on_trial or len(suspect.strikes) >= STRIKES:
-                longer = min(2 * suspect.pause, LONGEST_SECONDS)
-                suspect.pause = longer if suspect.on_trial else OPEN_SECONDS
-                suspect.open_until = now + suspect.pause
-                log.warning("breaker_opened", subject=location["subject"], seconds=suspect.pause)
-            suspect.on_trial = False
+            seconds = suspect.breaker.struck(now)
+        if seconds:
+            log.warning("breaker_opened", subject=location["subject"], seconds=seconds)
 
     def well(self, location: Location) -> None:
         """The version was scored alone and answered: a trial that it stood closes the breaker."""
         with self._lock:
             suspect = self._suspects.get(location["id"])
-            if suspect is not None and suspect.on_trial:
-                suspect.on_trial, suspect.pause = False, 0.0
-                suspect.strikes = suspect.strikes[-1:]
+            if suspect is not None:
+                suspect.breaker.well()
 
     def undecided(self, location: Location) -> None:
         """Whether the version could be scored didn't show."""
         with self._lock:
             suspect = self._suspects.get(location["id"])
             if suspect is not None:
-                suspect.on_trial = False
+                suspect.breaker.undecided()
 
     def describe(self) -> Iterable[Metric]:
         """Nothing beforehand: there is a sample only for versions with a strike."""
