@@ -178,15 +178,16 @@ def server(settings: Settings, serve: Sequence[str], port: int, key: str) -> Ite
 
 def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> float:
     started = time.monotonic()
-    while (waited := time.monotonic() - started) < READY_SECONDS:
-        if process.poll() is not None:
-            raise DemoFailed(f"the server ended with {process.returncode}:\n{_end_of(log)}")
-        try:
-            if httpx.get(url, timeout=2, trust_env=False).status_code == 200:
-                return waited
-        except httpx.TransportError:
-            pass  # it doesn't listen yet
-        time.sleep(0.1)
+    with httpx.Client(timeout=2, trust_env=False) as client:
+        while (waited := time.monotonic() - started) < READY_SECONDS:
+            if process.poll() is not None:
+                raise DemoFailed(f"the server ended with {process.returncode}:\n{_end_of(log)}")
+            try:
+                if client.get(url).status_code == 200:
+                    return waited
+            except httpx.TransportError:
+                pass  # it doesn't listen yet
+            time.sleep(0.1)
     raise DemoFailed(f"the server isn't ready after {READY_SECONDS:.0f} s:\n{_end_of(log)}")
 
 

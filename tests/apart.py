@@ -17,7 +17,7 @@ from app.kernel.local_rpc import Server
 from app.kernel.migrations import upgrade
 from app.settings_table import SERVICES
 from app.wiring import Wiring
-from tests.server import free_port
+from tests.server import NO_TLS, free_port
 
 
 class Service:
@@ -82,7 +82,8 @@ class Apart:
         """A client of one service, with the admin's key or another."""
         headers = {"Authorization": f"Bearer {key or self.admin_key}"}
         port = self.services[service].settings.port
-        return httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", headers=headers, timeout=30)
+        base_url = f"http://127.0.0.1:{port}/api/v1"
+        return httpx.Client(base_url=base_url, headers=headers, timeout=30, verify=NO_TLS)
 
     def peer(self, service: str, caller: str, scope: str) -> httpx.Client:
         """A client of one service that is another one of ours."""

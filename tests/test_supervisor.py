@@ -18,7 +18,7 @@ from app.kernel.supervision import Announcer, Told, told
 from app.role_process import Role
 from app.settings_table import SettingsError
 from app.supervisor import one_per_home, one_per_port, sockets_folder
-from tests.server import Server, free_port
+from tests.server import NO_TLS, Server, free_port
 
 ROOT = Path(__file__).parents[1]
 SMALL = {"MODELYARD_WORKERS": "0", "MODELYARD_SERVICES": "access"}
@@ -124,7 +124,7 @@ def answers(port, seconds=60):
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200:
+            if httpx.get(f"http://127.0.0.1:{port}/readyz", verify=NO_TLS).status_code == 200:
                 return True
         time.sleep(0.1)
     return False
@@ -192,7 +192,7 @@ def test_a_second_server_of_a_home_is_refused_and_the_first_goes_on(tmp_path):
         second = serve(tmp_path, port := free_port())
         assert second.wait(30) == 1
         assert "Another server runs in" in (tmp_path / f"{port}.log").read_text()
-        assert httpx.get(f"{first.url}/readyz").status_code == 200
+        assert httpx.get(f"{first.url}/readyz", verify=NO_TLS).status_code == 200
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.server import NO_TLS
 from tests.yard import Yard
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +51,7 @@ class Served:
             base_url=f"http://127.0.0.1:{self.port}",
             headers={"Authorization": f"Bearer {self.key}"},
             timeout=60,
+            verify=NO_TLS,
         )
         self._wait(self._is_up)
 
@@ -75,7 +77,7 @@ class Served:
             assert time.monotonic() < until, "it did not come about"
             time.sleep(0.05)
 
-    def wait(self, condition, seconds=15.0):
+    def wait(self, condition, seconds=60.0):
         """Wait until something holds."""
         self._wait(condition, seconds)
 

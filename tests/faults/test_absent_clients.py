@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.faults.rounds import rounds
-from tests.server import Server
+from tests.server import NO_TLS, Server
 
 CSV = "species,mass\n" + "Adelie,3750\nGentoo,5200\n" * 100_000
 CSV_TYPE = {"Content-Type": "text/csv"}
@@ -113,7 +113,7 @@ def stall_and_go(server):
     """Two hundred connections that stall; the others are served; then they go."""
     stalled = [connection for _ in range(50) for connection in unanswered(server)]
     taken = []
-    with httpx.Client(base_url=server.url, timeout=20) as client:
+    with httpx.Client(base_url=server.url, timeout=20, verify=NO_TLS) as client:
         for _ in range(rounds(quick=30, full=300)):
             started = time.monotonic()
             assert client.get("/livez").status_code == 200

@@ -21,7 +21,7 @@ from app.kernel.migrations import is_current
 from app.kernel.sql import Database
 from app.settings_table import SERVICES
 from tests.faults.rounds import rounds
-from tests.server import Server
+from tests.server import NO_TLS, Server
 
 KEY = re.compile(r"myk_\w{8}_[\w-]{43}")
 HISTORIES = ("kernel", *SERVICES)
@@ -164,6 +164,6 @@ def test_two_servers_started_at_once_over_one_database_both_serve(postgres_url, 
         (key,) = KEY.findall("".join(server.log() for server in servers))
         for server in servers:
             headers = {"Authorization": f"Bearer {key}"}
-            told = httpx.get(f"{server.url}/api/v1/keys", headers=headers)
+            told = httpx.get(f"{server.url}/api/v1/keys", headers=headers, verify=NO_TLS)
             assert [item["name"] for item in told.json()["items"]] == ["admin"]
     assert_made_once(environment["MODELYARD_DATABASE_URL"], ("kernel", "access"))

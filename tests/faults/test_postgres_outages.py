@@ -17,7 +17,7 @@ from tests.faults.clients import (
 )
 from tests.faults.postgres import Line, Postgres
 from tests.faults.rounds import rounds
-from tests.server import Server, wait_for
+from tests.server import NO_TLS, Server, wait_for
 
 # The first test pays for the server.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(rounds(300, 900))]
@@ -106,7 +106,7 @@ def test_a_long_outage_is_named_and_what_needs_no_database_goes_on(postgres, ser
             until(lambda: not ready(server), 10)
             since = time.monotonic()
             while time.monotonic() - since < rounds(3, 60):
-                told = httpx.get(f"{server.url}/readyz")
+                told = httpx.get(f"{server.url}/readyz", verify=NO_TLS)
                 assert told.status_code == 503
                 assert told.json()["checks"]["database"] != "ok"
                 assert told.json()["checks"]["store"] == "ok"

@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.server import Server, wait_for
+from tests.server import NO_TLS, Server, wait_for
 
 PENGUINS = Path(__file__).resolve().parents[2] / "examples" / "penguins.csv"
 STOPPED_SECONDS, GONE_SECONDS = 25.0, 5.0
@@ -124,7 +124,7 @@ def connections(server):
 def readiness(server):
     """The status of readiness and the word on the process; nobody there: 0."""
     try:
-        answer = httpx.get(f"{server.url}/readyz", timeout=10)
+        answer = httpx.get(f"{server.url}/readyz", timeout=10, verify=NO_TLS)
     except httpx.HTTPError:
         return 0, ""
     return answer.status_code, answer.json()["checks"]["process"]

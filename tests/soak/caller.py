@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from tests.problems import NEVER_TOLD
+from tests.server import NO_TLS
 from tests.soak.ledger import Ledger
 
 ALLOWED = {*range(200, 300), *range(400, 500), 503, 504, 507}
@@ -57,7 +58,9 @@ class Caller:
         self.tally = Tally()
         self.pending: list[Pending] = []
         headers = {"Authorization": f"Bearer {token}"}
-        self._client = httpx.Client(base_url=f"{url}/api/v1", headers=headers, timeout=_TIMEOUT)
+        self._client = httpx.Client(
+            base_url=f"{url}/api/v1", headers=headers, timeout=_TIMEOUT, verify=NO_TLS
+        )
 
     def close(self) -> None:
         """Give the connections back."""

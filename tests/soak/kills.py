@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import httpx
 import psutil
 
-from tests.server import Server
+from tests.server import NO_TLS, Server
 from tests.soak.processes import by_role, family, wait_until_gone
 
 WEIGHTS = {
@@ -127,7 +127,10 @@ class Killer(threading.Thread):
         until = time.monotonic() + _READY_SECONDS
         while time.monotonic() < until and not self._stopping.is_set():
             with suppress(httpx.HTTPError):
-                if httpx.get(f"{self._server.url}/readyz", timeout=2).status_code == 200:
+                if (
+                    httpx.get(f"{self._server.url}/readyz", timeout=2, verify=NO_TLS).status_code
+                    == 200
+                ):
                     return True
             time.sleep(0.1)
         return False
