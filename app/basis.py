@@ -68,6 +68,11 @@ class Basis:
         return Slots(self.settings.stream_slots, "event streams and waits")
 
     @cached_property
+    def tail_slots(self) -> Slots:
+        """Places for those who follow topics."""
+        return Slots(self.settings.tail_slots, "tails of topics")
+
+    @cached_property
     def download_slots(self) -> Slots:
         """Places for those to whom files are sent."""
         return Slots(self.settings.stream_slots, "downloads")

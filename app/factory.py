@@ -30,7 +30,7 @@ from app.predictions.resources import (
     STORE_ENDPOINT,
     STORE_RULE,
 )
-from app.streams.resources import blp as topics_blueprint
+from app.streams.record_resources import blp as topics_blueprint
 from app.training.resources import blp as training_blueprint
 from app.watching import register_gauges
 from app.wiring import Wiring
@@ -120,7 +120,8 @@ def _register_services(app: Flask, api: Api, wiring: Wiring) -> None:
         app.extensions |= {"predictions": wiring.predictions, "batches": wiring.batches}
         api.register_blueprint(predictions_blueprint)
     if "streams" in served:
-        app.extensions["topics"] = wiring.topics
+        app.extensions |= {"topics": wiring.topics, "records": wiring.records}
+        app.extensions["tail_slots"] = wiring.tail_slots
         api.register_blueprint(topics_blueprint)
     if "access" in served:
         app.extensions["access"] = wiring.access

@@ -33,6 +33,7 @@ from app.predictions.peers import ModelsPeer as PredictionsModelsPeer
 from app.predictions.scorer_client import ScorerClient
 from app.predictions.service import Predictions
 from app.streams.groups import Groups
+from app.streams.records import Records
 from app.streams.service import Topics
 from app.training.peers import DatasetsPeer as TrainingDatasetsPeer
 from app.training.service import RunBounds, TrainingRuns
@@ -202,6 +203,11 @@ class Wiring(Basis):
     def topics(self) -> Topics:
         """Topics of records."""
         return Topics(self.database("streams"), self.ring, self.record_log, self.groups)
+
+    @cached_property
+    def records(self) -> Records:
+        """The records of topics."""
+        return Records(self.topics)
 
     def start_following(self) -> None:
         """Keep the directory true, in a thread of its own."""

@@ -21,3 +21,21 @@ TOPIC: dict[str, Any] = {
         {"partition": 2, "first": 40, "end": 1021},
     ],
 }
+PRODUCED: dict[str, Any] = {"offsets": [{"partition": 2, "offset": 1021, "duplicate": False}]}
+RECORD: dict[str, Any] = {
+    "partition": 2,
+    "offset": 1021,
+    "timestamp": "2026-01-01T00:00:00Z",
+    "id": "2026-01-01-JFK-411",
+    "key": "JFK",
+    "value": {"carrier": "AA", "dep_delay": 4},
+    "headers": {},
+}
+PAGE: dict[str, Any] = {"items": [RECORD], "next_offset": 1022}
+NEW_RECORDS: list[dict[str, Any]] = [
+    {"key": "JFK", "value": {"carrier": "AA", "dep_delay": 4}, "id": "2026-01-01-JFK-411"},
+]
+EVENT = (
+    'id: 0:42,1:0,2:1022\ndata: {"partition": 2, "offset": 1021, "key": "JFK",'
+    ' "value": {"carrier": "AA", "dep_delay": 4}}\n\n'
+)

@@ -45,6 +45,7 @@ BODIES = {
     "updateBatchPrediction": {"tags": {}},
     "putModelAlias": {"version": 1},
     "predict": {"inputs": [{}]},
+    "produceRecords": {"records": [{"value": 1}]},
     "createDatasetHold": {"version": 1, "holder": "training-runs/x", "seconds": 60},
 }
 STORED = {"rows": 1, "inputs_json": "[]", "outputs_json": "[]", "engine": "compiled"}

@@ -10,18 +10,13 @@ from app.kernel.log.seam import NewRecord
 from app.kernel.sql import utc_now
 from app.streams.tables import EVENTS_TOPIC, Topic
 from tests.problems import assert_problem
+from tests.streams.topics import make_topic
 
 TOPICS = "/api/v1/topics"
 
 
-def make(yard, name="flights", **fields):
-    answer = yard.client().post(TOPICS, json={"name": name, **fields})
-    assert answer.status_code == 201, answer.text
-    return answer
-
-
 def test_a_topic_is_made_once_and_shows_its_bounds(yard):
-    made = make(yard, partitions=2, retention={"max_records": 10}, tags={"team": "air"})
+    made = make_topic(yard, partitions=2, retention={"max_records": 10}, tags={"team": "air"})
 
     assert made.headers["Location"] == f"{TOPICS}/flights"
     assert made.json["partition_bounds"] == [
@@ -50,7 +45,7 @@ def test_a_retry_with_its_idempotency_key_gets_the_first_answer(yard):
 
 
 def test_a_patch_changes_what_it_names_and_is_guarded_by_the_etag(yard):
-    etag = make(yard, partitions=2, tags={"a": "1"}).headers["ETag"]
+    etag = make_topic(yard, partitions=2, tags={"a": "1"}).headers["ETag"]
     client, guarded = yard.client(), {"If-Match": etag}
     retention = {"max_age_seconds": 60}
 
@@ -86,7 +81,7 @@ def test_what_is_wrong_with_a_new_topic_is_told_at_its_place(sqlite_yard, body, 
 
 
 def test_partitions_never_change(sqlite_yard):
-    make(sqlite_yard)
+    make_topic(sqlite_yard)
 
     answer = sqlite_yard.client().patch(f"{TOPICS}/flights", json={"partitions": 2})
 
@@ -94,21 +89,21 @@ def test_partitions_never_change(sqlite_yard):
 
 
 def test_a_removed_topic_is_gone_with_its_records_and_its_name_is_free(yard):
-    make(yard)
+    make_topic(yard)
     row = yard.wiring.topics.find(yard.call(), "flights")
     yard.wiring.record_log.append(row.id, [NewRecord(b"1")])
 
     assert yard.client().delete(f"{TOPICS}/flights").status_code == 204
     assert_problem(yard.client().get(f"{TOPICS}/flights"), 404)
-    assert make(yard).json["partition_bounds"] == [{"partition": 0, "first": 0, "end": 0}]
+    assert make_topic(yard).json["partition_bounds"] == [{"partition": 0, "first": 0, "end": 0}]
 
 
 def test_a_topic_that_a_living_group_reads_stays(yard):
-    make(yard)
+    make_topic(yard)
     topics = yard.wiring.topics
     row = topics.find(yard.call(), "flights")
     with topics.database.write() as session:
-        group = topics.groups.make(session, row, "planes", {0: 0})
+        group = topics.groups.make_topic(session, row, "planes", {0: 0})
     member = topics.groups.join(group.id)
 
     refused = assert_problem(yard.client().delete(f"{TOPICS}/flights"), 409)
@@ -126,17 +121,17 @@ def test_what_a_dead_process_left_half_made_is_swept_and_its_name_is_free(yard):
     assert_problem(yard.client().post(TOPICS, json={"name": "flights"}), 503)
     topics.log.create = created
 
-    assert make(yard).status_code == 201
+    assert make_topic(yard).status_code == 201
     with topics.database.write() as session:
         old = utc_now() - timedelta(minutes=5)
         session.execute(update(Topic).values(pending="removing", updated_at=old))
     assert_problem(yard.client().get(f"{TOPICS}/flights"), 404)
     assert topics.sweep() == 1
-    assert make(yard).status_code == 201
+    assert make_topic(yard).status_code == 201
 
 
 def test_a_name_that_is_just_being_made_is_not_taken_twice(sqlite_yard):
-    make(sqlite_yard)
+    make_topic(sqlite_yard)
     with sqlite_yard.wiring.topics.database.write() as session:
         session.execute(update(Topic).values(pending="making", updated_at=utc_now()))
 

@@ -185,14 +185,15 @@ def _text_faults(text: str, pointer: str) -> Iterator[FieldError]:
         yield FieldError(pointer, "invalid_text", "A lone surrogate is not text")
 
 
-def field_errors(messages: Any, pointer: str = "") -> Iterator[FieldError]:
+def field_errors(messages: Any, pointer: str = "", *, field: bool = True) -> Iterator[FieldError]:
     """marshmallow's nested messages, flat, each with its JSON pointer."""
     if isinstance(messages, Mapping):
         for key, nested in messages.items():
             # `_schema` is the object itself; key and value are how Dict tells its halves apart,
-            # but never at the top, where they are fields like any other.
-            here = key == "_schema" or (key in ("key", "value") and pointer != "")
-            yield from field_errors(nested, pointer if here else f"{pointer}/{escape(str(key))}")
+            # but at the top and in a list's items they are a ``field`` like any other.
+            here = key == "_schema" or (key in ("key", "value") and not field)
+            place = pointer if here else f"{pointer}/{escape(str(key))}"
+            yield from field_errors(nested, place, field=isinstance(key, int))
     elif isinstance(messages, list | tuple):
         for message in messages:
             yield from field_errors(message, pointer)

@@ -37,15 +37,28 @@ class NumberConverter(BaseConverter):
         return int(value)
 
 
+class IndexConverter(BaseConverter):
+    """A place in a path that is counted from 0: at most six digits."""
+
+    regex = "0|[1-9][0-9]{0,5}"
+    part_isolating = True
+
+    def to_python(self, value: str) -> int:
+        """The place."""
+        return int(value)
+
+
 CONVERTERS: dict[str, type[BaseConverter]] = {
     "name": NameConverter,
     "id": IdConverter,
     "key_id": KeyIdConverter,
     "n": NumberConverter,
+    "index": IndexConverter,
 }
 PATH_SCHEMAS: dict[type[BaseConverter], dict[str, str | int]] = {
     NameConverter: {"type": "string", "pattern": f"^{NAME_PATTERN}$"},
     IdConverter: {"type": "string", "format": "uuid"},
     KeyIdConverter: {"type": "string", "pattern": f"^{KeyIdConverter.regex}$"},
     NumberConverter: {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+    IndexConverter: {"type": "integer", "minimum": 0, "maximum": 999_999},
 }

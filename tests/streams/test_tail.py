@@ -1,0 +1,141 @@
+"""The stream of what comes to a topic: resumed without a gap, bounded, and ended in order."""
+
+import json
+import threading
+
+import pytest
+
+from app.kernel.errors import Unavailable
+from app.streams.tail import Tail, parsed_positions
+from tests.problems import assert_problem
+from tests.streams.topics import API, make_topic, produce
+from tests.yard import Yard
+
+PATH = f"{API}/topics/flights/records/stream"
+
+
+def events_of(text):
+    """Id, name and data of each event."""
+    found = []
+    for block in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if line[:1] != ":")
+        if "data" in fields:
+            told = json.loads(fields["data"])
+            found.append((fields.get("id"), fields.get("event", "message"), told))
+    return found
+
+
+def follow(yard, query="", timeout="0.4", **headers):
+    headers = {"X-Request-Timeout": timeout, **headers}
+    return yard.client().get(PATH + query, headers=headers)
+
+
+def test_a_tail_from_the_earliest_tells_all_and_resumes_after_any_event(yard):
+    make_topic(yard, partitions=3)
+    produce(yard, *({"key": f"k{n}", "value": n} for n in range(20)))
+
+    answer = follow(yard, "?after=earliest")
+    events = events_of(answer.text)
+
+    assert answer.content_type == "text/event-stream"
+    assert sorted(told["value"] for *_, told in events) == list(range(20))
+    for place in (0, 7, 19):
+        resumed = events_of(follow(yard, **{"Last-Event-ID": events[place][0]}).text)
+        assert [told["value"] for *_, told in resumed] == [
+            told["value"] for *_, told in events[place + 1 :]
+        ]
+
+
+def test_a_tail_from_the_latest_tells_what_comes(sqlite_yard):
+    make_topic(sqlite_yard)
+    produce(sqlite_yard, {"value": "old"})
+    timer = threading.Timer(0.3, lambda: produce(sqlite_yard, {"value": "new"}))
+    timer.start()
+
+    events = events_of(follow(sqlite_yard, timeout="2").text)
+    timer.join()
+
+    assert [told["value"] for *_, told in events] == ["new"]
+
+
+def test_a_tail_that_is_silent_tells_that_it_lives(sqlite_yard):
+    make_topic(sqlite_yard)
+    topic = sqlite_yard.wiring.topics.find(sqlite_yard.call(), "flights")
+
+    told = list(Tail(sqlite_yard.wiring.record_log, topic.id, {0: 0}).follow(0.5, heartbeat=0.1))
+
+    assert 3 <= told.count(b": nothing new\n\n") <= 6
+
+
+@pytest.mark.parametrize("text", ["", "x", "0", "0:-1", "0:1,", "3:0", "0:" + "9" * 19, "0:1;1:2"])
+def test_what_is_no_id_of_an_event_is_refused(sqlite_yard, text):
+    make_topic(sqlite_yard, partitions=3)
+
+    problem = assert_problem(follow(sqlite_yard, **{"Last-Event-ID": text}), 422)
+
+    assert problem["errors"][0]["pointer"] == "Last-Event-ID"
+
+
+def test_positions_are_read_as_they_are_written():
+    assert parsed_positions("0:42,2:7", 3) == {0: 42, 2: 7}
+
+
+def test_a_position_that_retention_has_passed_is_told(yard):
+    make_topic(yard, retention={"max_records": 2}, overflow="drop_oldest")
+    for number in range(5):
+        produce(yard, {"value": number})
+
+    events = events_of(follow(yard, **{"Last-Event-ID": "0:1"}).text)
+
+    assert events == [(None, "gone", {"partition": 0, "first": 3})]
+
+
+def test_a_tail_ends_with_its_topic(sqlite_yard):
+    make_topic(sqlite_yard)
+    client = sqlite_yard.client()
+    timer = threading.Timer(0.3, lambda: client.delete(f"{API}/topics/flights"))
+    timer.start()
+
+    events = events_of(follow(sqlite_yard, timeout="20").text)
+    timer.join()
+
+    assert events == [(None, "deleted", {})]
+    assert_problem(follow(sqlite_yard), 404)
+
+
+def test_a_tail_outlives_a_log_that_is_away(sqlite_yard):
+    make_topic(sqlite_yard)
+    topic = sqlite_yard.wiring.topics.find(sqlite_yard.call(), "flights")
+
+    class Away:
+        calls = 0
+
+        def bounds(self, name):
+            self.calls += 1
+            if self.calls == 1:
+                raise Unavailable("away")
+            return sqlite_yard.wiring.record_log.bounds(name)
+
+        def __getattr__(self, name):
+            return getattr(sqlite_yard.wiring.record_log, name)
+
+    produce(sqlite_yard, {"value": 1})
+    told = b"".join(Tail(Away(), topic.id, {0: 0}).follow(2)).decode()
+
+    assert [value["value"] for *_, value in events_of(told)] == [1]
+
+
+def test_there_are_so_many_tails_and_no_more(tmp_path):
+    yard = Yard(tmp_path, tail_slots=1)
+    make_topic(yard)
+    with yard.wiring.tail_slots.hold():
+        assert_problem(follow(yard), 503)
+    assert follow(yard).status_code == 200
+    assert follow(yard).status_code == 200
+    yard.close()
+
+
+def test_only_event_streams_are_offered(sqlite_yard):
+    make_topic(sqlite_yard)
+
+    assert_problem(follow(sqlite_yard, Accept="application/json"), 406)
