@@ -125,10 +125,14 @@ def new_record(told: Mapping[str, Any]) -> NewRecord:
         headers.setdefault(CONTENT_TYPE, BYTES_TYPE)
     else:
         value = _encode(told["value"])
-    key = told.get("key")
+    key: bytes | None = None
+    if "key_base64" in told:
+        key = b64decode(told["key_base64"])
+    elif told.get("key") is not None:
+        key = told["key"].encode()
     return NewRecord(
         value,
-        key=b64decode(told["key_base64"]) if "key_base64" in told else key and key.encode(),
+        key=key,
         headers=headers,
         id=told.get("id"),
         partition=told.get("partition"),

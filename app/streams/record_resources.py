@@ -10,7 +10,7 @@ from flask.views import MethodView
 from app.kernel.auth import secured
 from app.kernel.http.accepting import accepted_type
 from app.kernel.http.api import current_call, resource_headers
-from app.kernel.http.spec import Action
+from app.kernel.http.spec import IDEMPOTENCY_KEY, Action
 from app.kernel.long_work.views import waiting_places
 from app.kernel.slots import Slots
 from app.streams import examples, record_schemas
@@ -59,7 +59,7 @@ class ProduceRecords(Action):
     """Producing."""
 
     @secured("topics:write")
-    @blp.doc(requestBody=_BODY)
+    @blp.doc(requestBody=_BODY, parameters=[IDEMPOTENCY_KEY])
     @blp.response(201, record_schemas.ProducedOut)
     def post(self, topic: str) -> Any:
         """Append records to a topic

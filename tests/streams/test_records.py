@@ -36,6 +36,7 @@ def test_bytes_come_back_as_base64_and_texts_as_texts(yard):
         {"value_base64": "e30=", "key_base64": "YQ==", "headers": {"content-type": "text/json"}},
         {"value_base64": "e30=", "headers": {"content-type": "application/json"}},
         {"value_base64": "e2Jy", "headers": {"content-type": "application/json"}, "key": "ü"},
+        {"value": 1, "key": ""},
     )
 
     found = read(yard)
@@ -45,8 +46,9 @@ def test_bytes_come_back_as_base64_and_texts_as_texts(yard):
         ("a", None),
         (None, None),
         ("ü", None),
+        ("", None),
     ]
-    assert [r.get("value_base64") for r in found] == ["/wA=", "e30=", None, "e2Jy"]
+    assert [r.get("value_base64") for r in found] == ["/wA=", "e30=", None, "e2Jy", None]
     assert found[0]["headers"] == {"content-type": "application/octet-stream"}
     assert found[2]["value"] == {}
 
