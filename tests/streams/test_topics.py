@@ -103,7 +103,7 @@ def test_a_topic_that_a_living_group_reads_stays(yard):
     topics = yard.wiring.topics
     row = topics.find(yard.call(), "flights")
     with topics.database.write() as session:
-        group = topics.groups.make_topic(session, row, "planes", {0: 0})
+        group = topics.groups.make(session, row, "planes", {0: 0})
     member = topics.groups.join(group.id)
 
     refused = assert_problem(yard.client().delete(f"{TOPICS}/flights"), 409)
