@@ -9,7 +9,7 @@ from wsgiref.types import WSGIApplication
 
 from prometheus_client import CollectorRegistry
 
-from app.access.service import KeyLookup
+from app.access.lookup import KeyLookup, keys_by, keys_of
 from app.config import Settings
 from app.kernel.artifacts.store import ArtifactStore, open_store
 from app.kernel.audit import Denials
@@ -141,12 +141,12 @@ class Basis:
 
     @cached_property
     def key_lookup(self) -> KeyLookup:
-        """Where keys are looked up."""
-        return KeyLookup(
-            self.database("access"),
-            self.settings.admin_key,
-            believed=self.settings.keys_believed,
-        )
+        """Where keys are looked up: in their table, or by their service where that lives apart."""
+        if self._keys_live_apart:
+            read = keys_by(self.peer(self.settings.services[0], "access"))
+        else:
+            read = keys_of(self.database("access"))
+        return KeyLookup(read, self.settings.admin_key, believed=self.settings.keys_believed)
 
     @cached_property
     def authenticator(self) -> Authenticator:
@@ -161,8 +161,14 @@ class Basis:
 
     @cached_property
     def denials(self) -> Denials:
-        """Where refusals are noted."""
-        return Denials(self.database("access"))
+        """Where refusals are noted: with the keys, or where those live apart, here."""
+        here = self.settings.services[0] if self._keys_live_apart else "access"
+        return Denials(self.database(here))
+
+    @property
+    def _keys_live_apart(self) -> bool:
+        settings = self.settings
+        return "access" in settings.peer_urls and "access" not in settings.services
 
     def jobs(self, service: str) -> BoundedQueue:
         """The queue in a service's database; services with one database share it."""

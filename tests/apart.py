@@ -54,8 +54,6 @@ class Apart:
             "MODELYARD_ADMIN_KEY": self.admin_key,
             "MODELYARD_SECRET": "s" * 40,
             "MODELYARD_STORE_URL": f"file://{home}/store",
-            # Who holds a key is looked up there by all of them.
-            "MODELYARD_ACCESS_DATABASE_URL": f"sqlite:///{home}/access.db",
             "MODELYARD_LOG_LEVEL": "error",
             **{f"MODELYARD_{n.upper()}_URL": f"http://127.0.0.1:{ports[n]}" for n in ports},
         }
@@ -68,6 +66,7 @@ class Apart:
                 f"MODELYARD_{name.upper()}_DATABASE_URL": f"sqlite:///{home}/{name}.db",
             }
             self.services[name] = Service(Settings.from_environment(shared | own))
+        self.services["access"].wiring.access.ensure_admin()
         self._start_ingest()
 
     def _start_ingest(self) -> None:

@@ -101,3 +101,16 @@ class Key(MethodView):
     def delete(self, key_id: str) -> None:
         """Revoke a key; in force everywhere within 5 seconds"""
         _access().revoke_key(current_call(), key_id)
+
+
+@blp.route("/api/v1/keys/<key_id:key_id>/record")
+class KeyRecord(MethodView):
+    """Who a key stands for."""
+
+    @secured("keys:verify")
+    @blp.doc(tags=["peers"])
+    @blp.response(200, schemas.KeyRecordOut)
+    def get(self, key_id: str) -> Any:
+        """Tell a peer whom a key stands for"""
+        after_this_request(_not_kept)
+        return _access().get_record(key_id)

@@ -108,6 +108,16 @@ class AuditQuery(Input):
     page_token = fields.String(load_default=None, validate=Length(max=36))
 
 
+class KeyRecordOut(Output):
+    """What tells a key's bearer from others, and what the bearer may do."""
+
+    project = fields.String(required=True)
+    digest = fields.String(required=True, attribute="hexdigest")
+    scopes = fields.List(fields.String(), required=True)
+    expires_at = UtcTime(required=True, allow_none=True)
+    revoked_at = UtcTime(required=True, allow_none=True)
+
+
 class AuditOut(Output):
     """Who did what, from where, and what came of it."""
 

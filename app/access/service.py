@@ -1,19 +1,18 @@
-"""Projects and keys: making, listing, revoking, looking up."""
+"""Projects and keys: making, listing, revoking."""
 
-import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
 
 from app.access.tables import Key, Project
 from app.access.trail import EVERY_PROJECT
-from app.kernel.auth import Call, KeyRecord, Principal, key_digest, key_id_of, new_key
+from app.kernel.auth import Call, key_digest, key_id_of, new_key
 from app.kernel.changes import Change, Changes
-from app.kernel.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
+from app.kernel.errors import Conflict, Forbidden, Invalid, NotFound
 from app.kernel.http.pagination import Listing, Page
 from app.kernel.signing import KeyRing
 from app.kernel.sql import Database, utc_now
@@ -204,6 +203,14 @@ class Access:
             raise NotFound(f"There is no key {key_id}")
         return row
 
+    def get_record(self, key_id: str) -> Key:
+        """What tells a key's bearer from others, of any project; raises NotFound."""
+        with self._database.read() as session:
+            row = stored_key(session, key_id)
+        if row is None:
+            raise NotFound(f"There is no key {key_id}")
+        return row
+
     def revoke_key(self, call: Call, key_id: str) -> None:
         """End a key's life; raises Conflict for the last admin key."""
         with self._changes.begin(call) as change:
@@ -236,61 +243,6 @@ class Access:
         return len(list(live))
 
 
-class KeyLookup:
-    """The ``KeyDirectory`` over the keys' table, with a memory of seconds.
-
-    While the table can't be read, a key that was found in it up to ``believed`` seconds ago is
-    still what it was then: what needs no database goes on. Of any other nothing can be said.
-    """
-
-    def __init__(
-        self,
-        database: Database,
-        environment_admin: str = "",
-        *,
-        seconds: float = 2.0,
-        believed: float = 120.0,
-    ) -> None:
-        self._database = database
-        self._seconds = seconds
-        self._believed = believed
-        self._known: dict[str, tuple[float, KeyRecord | None]] = {}
-        self._lock = threading.Lock()
-        self._fixed: dict[str, KeyRecord] = {}
-        if environment_admin:
-            key_id = key_id_of(environment_admin)
-            principal = Principal(DEFAULT_PROJECT, key_id, frozenset(SCOPES))
-            self._fixed[key_id] = KeyRecord(key_digest(environment_admin), principal)
-
-    def find(self, key_id: str) -> KeyRecord | None:
-        """The record of a key; what was looked up is not looked up again for ``seconds``.
-
-        Raises Unavailable when it can't be looked up and isn't known.
-        """
-        if key_id in self._fixed:
-            return self._fixed[key_id]
-        now = time.monotonic()
-        with self._lock:
-            since, record = self._known.get(key_id, (-self._seconds, None))
-        if now - since < self._seconds:
-            return record
-        try:
-            record = self._read(key_id)
-        except Unavailable:
-            if record is None or now - since >= self._believed:
-                raise
-            return record
-        with self._lock:
-            if len(self._known) > 10_000:
-                self._known.clear()
-            self._known[key_id] = (now, record)
-        return record
-
-    def _read(self, key_id: str) -> KeyRecord | None:
-        with self._database.read() as session:
-            row = session.scalar(select(Key).where(Key.key_id == key_id))
-        if row is None:
-            return None
-        scopes = frozenset(row.scopes)
-        principal = Principal(row.project, row.key_id, scopes, row.expires_at)
-        return KeyRecord(row.digest, principal, revoked=row.revoked_at is not None)
+def stored_key(session: Session, key_id: str) -> Key | None:
+    """The key with an id, of whichever project."""
+    return session.scalar(select(Key).where(Key.key_id == key_id))

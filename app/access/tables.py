@@ -52,3 +52,8 @@ class Key(ResourceRow, AccessBase):
     def subject(self) -> str:
         """The path below the API's prefix."""
         return f"keys/{self.key_id}"
+
+    @property
+    def hexdigest(self) -> str:
+        """The digest as text."""
+        return self.digest.hex()

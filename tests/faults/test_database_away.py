@@ -10,7 +10,7 @@ import pytest
 from flask import g
 from sqlalchemy import make_url, select, text, update
 
-from app.access.service import KeyLookup
+from app.access.lookup import KeyLookup, keys_of
 from app.access.tables import Key
 from app.kernel.audit import AuditRow, Denials
 from app.kernel.auth import Call, key_digest, key_id_of, new_key
@@ -60,7 +60,7 @@ def kept_key(database):
 
 
 def test_a_key_that_was_valid_is_believed_for_a_while_and_no_longer(line, database):
-    lookup = KeyLookup(database, seconds=0.0, believed=0.6)
+    lookup = KeyLookup(keys_of(database), seconds=0.0, believed=0.6)
     key_id = kept_key(database)
     found = lookup.find(key_id)
     with line.refusing():
@@ -72,7 +72,7 @@ def test_a_key_that_was_valid_is_believed_for_a_while_and_no_longer(line, databa
 
 
 def test_a_key_that_was_revoked_stays_so_and_a_strange_one_is_no_ones(line, database):
-    lookup = KeyLookup(database, seconds=0.0)
+    lookup = KeyLookup(keys_of(database), seconds=0.0)
     key_id = kept_key(database)
     assert not lookup.find(key_id).revoked
     with database.write() as session:
