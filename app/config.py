@@ -25,6 +25,7 @@ class Settings:
     database_url: str = field(repr=False)
     database_wait: float
     store_url: str
+    log_url: str = field(repr=False)
     admin_key: str = field(repr=False)
     keys_believed: float
     secret: str = field(repr=False)

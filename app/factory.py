@@ -137,6 +137,8 @@ def _checks(wiring: Wiring) -> dict[str, Any]:
         name if len(databases) > 1 else "database": database.ping
         for name, database in zip(names, databases, strict=True)
     }
+    if "streams" in wiring.settings.services:
+        checks["log"] = wiring.record_log.ping
     return {**checks, "store": wiring.store.check}
 
 

@@ -153,6 +153,15 @@ SETTINGS: tuple[Setting, ...] = (
         "Artifact store: `file:///dir`, `s3://bucket/prefix`; empty: `models_store/` in the home.",
     ),
     Setting(
+        "log_url",
+        "MODELYARD_LOG_URL",
+        "",
+        "Where topics keep their records: `nats://host:port,host:port`, with `user:password@` or "
+        "`token@` before the hosts, `tls://` and `?ca=FILE&cert=FILE&key=FILE`; empty: their "
+        "database.",
+        secret=True,
+    ),
+    Setting(
         "admin_key",
         "MODELYARD_ADMIN_KEY",
         "",

@@ -218,5 +218,7 @@ class Wiring(Basis):
         """Stop following, and give all connections back."""
         if "follower" in self.__dict__:
             self.follower.stop()
+        if "record_log" in self.__dict__:
+            self.record_log.close()
         for database in self._databases.values():
             database.close()

@@ -19,6 +19,7 @@ from zlib import crc32
 from sqlalchemy.orm import Session
 
 from app.kernel.errors import Conflict, Gone, Invalid, TooManyRequests
+from app.kernel.sql import in_transaction
 
 MOST_BYTES_READ = 8_000_000
 """After so many bytes a reading ends early; it never ends before its first record."""
@@ -188,6 +189,12 @@ class Placing:
         if record.id is not None:
             return crc32(record.id.encode()) % partitions
         return next(self._turns) % partitions
+
+
+def refuse_inside() -> None:
+    """Raise RuntimeError inside a transaction: an append would wait for it, or it for the log."""
+    if in_transaction():
+        raise RuntimeError("nothing is appended inside a transaction but by append_in")
 
 
 def refuse_other_partitions(old: Shape, new: Shape) -> None:

@@ -25,13 +25,14 @@ from app.kernel.log.seam import (
     Placing,
     Record,
     Shape,
+    refuse_inside,
     refuse_other_partitions,
 )
 from app.kernel.log.sql_partition import Partition, locked_heads, topic_row
 from app.kernel.log.tables import LogPartition, LogRecord, LogTopic, moment_of
 from app.kernel.log.watch import Watch
 from app.kernel.retention import BATCH, PAUSE_SECONDS
-from app.kernel.sql import Database, in_transaction, utc_now
+from app.kernel.sql import Database, utc_now
 
 _SMALL = 50
 """Appends of so many records at most are written together with others: none waits for long."""
@@ -86,7 +87,7 @@ class SqlLog:
 
     def append(self, topic: str, records: Sequence[NewRecord]) -> list[Appended]:
         """Append all or nothing, durably and in order; see the seam."""
-        _refuse_inside()
+        refuse_inside()
         batch = _Batch(topic, records)
         if len(records) <= _SMALL:
             self._group.put(batch)
@@ -207,11 +208,6 @@ class SqlLog:
 
     def close(self) -> None:
         """Its database is its owner's to close."""
-
-
-def _refuse_inside() -> None:
-    if in_transaction():
-        raise RuntimeError("an append inside a transaction would wait for its own lock")
 
 
 def _reading(partition: int, offset: int, limit: int) -> Any:

@@ -12,16 +12,19 @@ Ends = Mapping[str, Mapping[int, int]]
 class Watch:
     """Knows the ends of the topics that somebody waits for; thread-safe.
 
-    ``look`` tells the ends of topics; one that it leaves out is gone.
+    ``look`` tells the ends of topics; one that it leaves out is gone. It is asked again after
+    ``pause`` seconds, and soon where somebody comes to wait.
     """
 
-    def __init__(self, look: Callable[[Sequence[str]], Ends]) -> None:
+    def __init__(self, look: Callable[[Sequence[str]], Ends], pause: float = _LOOK_SECONDS) -> None:
         self._look_for = look
+        self._pause = pause
         self._changed = threading.Condition()
         self._waited_for: Counter[str] = Counter()
-        self._ends: Ends = {}
+        self._ends: dict[str, dict[int, int]] = {}
+        self._told: dict[str, dict[int, int]] = {}
         self._looks = 0
-        self._next_look = 0.0
+        self._last_look = 0.0
         self._somebody_looks = False
 
     def wait(
@@ -36,13 +39,22 @@ class Watch:
             try:
                 fresh = self._looks + 1 + self._somebody_looks
                 while (now := time.monotonic()) < until and not stopped():
-                    if now >= self._next_look and not self._somebody_looks:
+                    pause = _LOOK_SECONDS if self._looks < fresh else self._pause
+                    if now >= self._last_look + pause and not self._somebody_looks:
                         self._look()
                     if self._looks >= fresh and self._is_beyond(topic, positions):
                         return
                     self._changed.wait(max(0.0, min(_LOOK_SECONDS, until - time.monotonic())))
             finally:
                 self._waited_for -= Counter([topic])
+
+    def tell(self, topic: str, ends: Mapping[int, int]) -> None:
+        """A topic has come so far, somebody says."""
+        with self._changed:
+            if topic in self._waited_for:
+                for known in (self._told, self._ends):
+                    _advance(known.setdefault(topic, {}), ends)
+                self._changed.notify_all()
 
     def _is_beyond(self, topic: str, positions: Mapping[int, int]) -> bool:
         ends = self._ends.get(topic)
@@ -52,15 +64,22 @@ class Watch:
 
     def _look(self) -> None:
         self._somebody_looks = True
+        self._told = {}
         topics = list(self._waited_for)
         self._changed.release()
-        ends = self._ends
+        ends: Ends = self._ends
         try:
             ends = self._look_for(topics)
         finally:
             self._changed.acquire()
             self._somebody_looks = False
-            self._next_look = time.monotonic() + _LOOK_SECONDS
-            self._ends = ends
+            self._last_look = time.monotonic()
+            self._ends = {topic: dict(numbers) for topic, numbers in ends.items()}
+            for topic, numbers in self._told.items():
+                _advance(self._ends.setdefault(topic, {}), numbers)
             self._looks += 1
             self._changed.notify_all()
+
+
+def _advance(known: dict[int, int], ends: Mapping[int, int]) -> None:
+    known.update({number: max(end, known.get(number, 0)) for number, end in ends.items()})

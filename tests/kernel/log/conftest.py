@@ -1,10 +1,16 @@
 """Each kind of record log, with one store for all tests of the contract."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from app.kernel.migrations import upgrade
 from app.kernel.sql import Database
-from tests.kernel.log.engines import SqlEngine
+from tests.kernel.log.engines import NatsEngine, SqlEngine
+from tests.nats import NatsServer
 
 
 def migrated(url):
@@ -28,7 +34,18 @@ def postgresql_engine(postgres_url):
     engine.close()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(scope="session")
+def nats_engine(tmp_path_factory):
+    server = NatsServer(tmp_path_factory.mktemp("nats")).start()
+    server.wait_until_ready()
+    outbox = migrated(f"sqlite:///{tmp_path_factory.mktemp('outbox') / 'outbox.db'}")
+    engine = NatsEngine(f"nats://{server.address}", outbox)
+    yield engine
+    engine.close()
+    server.kill()
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "nats"])
 def engine(request):
     return request.getfixturevalue(f"{request.param}_engine")
 
@@ -38,3 +55,42 @@ def log(engine):
     opened = engine.open()
     yield opened
     opened.close()
+
+
+class Nursery:
+    """Where processes are forked off; see ``processes``."""
+
+    def __init__(self):
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.kernel.log.processes"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).parents[3],
+            text=True,
+        )
+
+    def start(self, engine, name, *arguments):
+        """Start a task on an engine; its pid."""
+        return self._ask([name, [engine.url, engine.database_url, *arguments]])
+
+    def wait(self):
+        """The pid and the status of the next one to end."""
+        return self._ask(None)
+
+    def _ask(self, what):
+        self._process.stdin.write(json.dumps(what) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def close(self):
+        """No more."""
+        self._process.stdin.close()
+        self._process.wait(30)
+        self._process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def nursery():
+    made = Nursery()
+    yield made
+    made.close()

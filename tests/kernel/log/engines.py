@@ -1,8 +1,11 @@
 """The record logs that the contract is tried on, and a clock that can be moved."""
 
+import time
 from datetime import timedelta
 from itertools import count
 
+from app.kernel.log.nats_link import Address
+from app.kernel.log.nats_log import NatsLog
 from app.kernel.log.seam import NewRecord, Shape
 from app.kernel.log.sql_log import SqlLog
 from app.kernel.sql import Database, utc_now
@@ -13,10 +16,8 @@ _NAMES = count()
 class SqlEngine:
     """Handles on one database; its clock is moved by hand."""
 
-    keeps_all_or_nothing = True
-
     def __init__(self, url):
-        self.url = url
+        self.url = self.database_url = url
         self.database = Database(url)
         self.ahead = timedelta(0)
 
@@ -27,6 +28,26 @@ class SqlEngine:
     def let_pass(self, age):
         """Let records grow so old."""
         self.ahead += age
+
+    def close(self):
+        """Give back what is held."""
+        self.database.close()
+
+
+class NatsEngine:
+    """Handles on one NATS; it has the time of day. Their outboxes share a database."""
+
+    def __init__(self, url, database_url):
+        self.url, self.database_url = url, database_url
+        self.database = Database(database_url)
+
+    def open(self):
+        """Another handle on the same records."""
+        return NatsLog(Address.parse(self.url), self.database)
+
+    def let_pass(self, age):
+        """Let records grow so old."""
+        time.sleep(age.total_seconds())
 
     def close(self):
         """Give back what is held."""
