@@ -19,7 +19,8 @@ from app.kernel.backup_file import BackupError
 from app.kernel.errors import ServiceError
 from app.kernel.leash import die_with
 from app.kernel.logs import configure_logs
-from app.settings_table import SettingsError, WorkerRange, worker_range
+from app.setting_values import WorkerRange, worker_range
+from app.settings_table import SettingsError
 
 
 class Workers(click.ParamType[WorkerRange]):
@@ -46,9 +47,9 @@ def _home_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--home", type=kind, help="Holds all that the server writes.")(command)
 
 
-def _supervise(settings: Settings, roles: list[str], *, workers: bool) -> None:
+def _supervise(settings: Settings, roles: list[str], **others: Any) -> None:
     configure_logs(settings.log_level, as_json=settings.log_json, role="supervisor")
-    sys.exit(supervisor.Supervisor(settings, roles, workers=workers).run())
+    sys.exit(supervisor.Supervisor(settings, roles, **others).run())
 
 
 class Commands(click.Group):
@@ -78,10 +79,12 @@ def main() -> None:
 @_home_option
 @click.option("--services", help="Services to serve, comma-separated.")
 @click.option("--workers", type=Workers(), help="Worker processes: fixed, or as the queue asks.")
+@click.option("--processors", type=click.IntRange(0, 64), help="Processor processes.")
 def serve(**given: Any) -> None:
-    """Serve everything: the API, its neighbours and the workers."""
+    """Serve everything: the API, its neighbours, the workers and the processors."""
     settings = Settings.from_environment(**given)
-    _supervise(settings, supervisor.api_roles(settings), workers=True)
+    processors = supervisor.processor_roles(settings)
+    _supervise(settings, supervisor.api_roles(settings), workers=True, processors=processors)
 
 
 @main.command()
@@ -90,9 +93,9 @@ def serve(**given: Any) -> None:
 @_home_option
 @click.option("--services", help="Services to serve, comma-separated.")
 def api(**given: Any) -> None:
-    """Serve the API with its neighbours, without workers."""
+    """Serve the API with its neighbours, without workers and processors."""
     settings = Settings.from_environment(**given)
-    _supervise(settings, supervisor.api_roles(settings), workers=False)
+    _supervise(settings, supervisor.api_roles(settings))
 
 
 @main.command()
@@ -106,6 +109,19 @@ def worker(**given: Any) -> None:
     if settings.workers.most == 0:
         raise SettingsError("MODELYARD_WORKERS: say at least 1")
     _supervise(settings, supervisor.worker_roles(settings), workers=True)
+
+
+@main.command()
+@_home_option
+@click.option("--processors", type=click.IntRange(1, 64), help="Processor processes.")
+def processor(**given: Any) -> None:
+    """Run processors of topics only."""
+    settings = Settings.from_environment(**given)
+    processors = supervisor.processor_roles(settings)
+    if not processors:
+        raise SettingsError("Serve `streams`, and say at least 1 in MODELYARD_PROCESSORS")
+    neighbours = supervisor.neighbours(settings)
+    _supervise(settings, neighbours, processors=processors)
 
 
 @main.command(hidden=True)
@@ -135,6 +151,10 @@ def _runner_of(name: str) -> Callable[[Settings], None]:
         from app.neighbours import NEIGHBOURS
 
         return NEIGHBOURS[name]
+    if name.partition("-")[0] == "processor":
+        from app.processor_role import run_processor
+
+        return partial(run_processor, name=name)
     from app.roles import run_role
 
     return partial(run_role, name)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from app.settings_table import SERVICES, SETTINGS, SettingsError, WorkerRange
+from app.setting_values import WorkerRange
+from app.settings_table import SERVICES, SETTINGS, SettingsError
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,9 @@ class Settings:
     stream_slots: int
     tail_slots: int
     reader_lease: float
+    processors: int
+    processor_threads: int
+    webhook_hosts: tuple[str, ...]
     predict_slots: int
     predict_waiters: int
     predict_wait: float

@@ -3,108 +3,39 @@
 ``SETTINGS`` is what ``modelyard doctor`` and the reference pages print.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.setting_values import (
+    MOST_WORKERS,
+    count,
+    duration,
+    key,
+    level,
+    names,
+    names_or_none,
+    rate,
+    size,
+    size_or_none,
+    switch,
+    worker_range,
+)
+
 SERVICES = ("access", "datasets", "models", "training", "predictions", "streams")
-LOG_LEVELS = ("debug", "info", "warning", "error")
-_MOST_WORKERS = 64
 
 
 class SettingsError(Exception):
     """A setting that can't be used; the message names its variable."""
 
 
-@dataclass(frozen=True)
-class WorkerRange:
-    """The bounds of the number of workers; the same number twice is a fixed one."""
-
-    least: int
-    most: int
-
-    def __str__(self) -> str:
-        return str(self.most) if self.least == self.most else f"{self.least}..{self.most}"
-
-
-def _size(text: str) -> int:
-    units = {"k": 10**3, "m": 10**6, "g": 10**9}
-    number, unit = (text[:-1], text[-1].lower()) if text[-1:].lower() in units else (text, "")
-    if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,6})?", number) or float(number) == 0:
-        raise ValueError("say how many bytes, such as 16M")
-    return int(float(number) * units.get(unit, 1))
-
-
-def _size_or_none(text: str) -> int:
-    return 0 if text == "0" else _size(text)
-
-
-def _count(least: int = 1, most: int = 10**9) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,10}", text) or not least <= int(text) <= most:
-            raise ValueError(f"say a number from {least} to {most}")
-        return int(text)
-
-    return parse
-
-
-def _duration(text: str) -> float:
-    if not re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,6})?", text) or float(text) == 0:
-        raise ValueError("say a number above 0")
-    return float(text)
-
-
-def worker_range(text: str) -> WorkerRange:
-    """Read ``3`` or ``1..4``; raises ValueError."""
-    found = re.fullmatch(r"([0-9]{1,3})(?:\.\.([0-9]{1,3}))?", text)
-    if not found or not int(found[1]) <= int(found[2] or found[1]) <= _MOST_WORKERS:
-        raise ValueError(f"say a number from 0 to {_MOST_WORKERS}, or a range such as 1..4")
-    if found[2] is not None and int(found[1]) == 0:
-        raise ValueError("a range starts at 1: an idle worker sees the queue grow")
-    return WorkerRange(int(found[1]), int(found[2] or found[1]))
-
-
-def _rate(text: str) -> float:
-    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
-        raise ValueError("say a number from 0 on")
-    return float(text)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if not names:
-        raise ValueError("name at least one")
-    return names
-
-
 def _services(text: str) -> tuple[str, ...]:
-    names = _names(text)
-    unknown = [name for name in names if name not in SERVICES]
+    named = names(text)
+    unknown = [name for name in named if name not in SERVICES]
     if unknown:
         raise ValueError(f"no such service: {', '.join(unknown)}; there are {', '.join(SERVICES)}")
-    return names
-
-
-def _key(text: str) -> str:
-    if text and not re.fullmatch(r"myk_[A-Za-z0-9]{8}_[A-Za-z0-9_-]{43}", text):
-        raise ValueError("a key reads myk_<8>_<43>")
-    return text
-
-
-def _level(text: str) -> str:
-    if text.lower() not in LOG_LEVELS:
-        raise ValueError(f"say {', '.join(LOG_LEVELS)}")
-    return text.lower()
-
-
-def _switch(text: str) -> bool:
-    if text.lower() in {"1", "true", "yes", "on"}:
-        return True
-    if text.lower() in {"0", "false", "no", "off", ""}:
-        return False
-    raise ValueError("say true or false")
+    return named
 
 
 @dataclass(frozen=True)
@@ -122,7 +53,7 @@ class Setting:
 SETTINGS: tuple[Setting, ...] = (
     Setting("home", "MODELYARD_HOME", ".", "Folder that holds all that the server writes.", Path),
     Setting("host", "MODELYARD_HOST", "127.0.0.1", "Address to listen on."),
-    Setting("port", "MODELYARD_PORT", "8080", "Port to listen on.", _count(most=65_535)),
+    Setting("port", "MODELYARD_PORT", "8080", "Port to listen on.", count(most=65_535)),
     Setting(
         "services",
         "MODELYARD_SERVICES",
@@ -144,7 +75,7 @@ SETTINGS: tuple[Setting, ...] = (
         "20",
         "Longest wait of a write for others', seconds; longer: 503. A statement on Postgres may "
         "take half as long again.",
-        _duration,
+        duration,
     ),
     Setting(
         "store_url",
@@ -166,7 +97,7 @@ SETTINGS: tuple[Setting, ...] = (
         "MODELYARD_ADMIN_KEY",
         "",
         "An admin key `myk_<8>_<43>` that every process recognises; empty: made at first start.",
-        _key,
+        key,
         secret=True,
     ),
     Setting(
@@ -175,7 +106,7 @@ SETTINGS: tuple[Setting, ...] = (
         "120",
         "While the database of the keys can't be asked, a key that was valid so many seconds ago "
         "still is; 0: none is.",
-        _rate,
+        rate,
     ),
     Setting(
         "secret",
@@ -190,21 +121,21 @@ SETTINGS: tuple[Setting, ...] = (
         "MODELYARD_HOSTS",
         "localhost,127.0.0.1,[::1]",
         "Host names that requests may address; `*` allows any.",
-        _names,
+        names,
     ),
     Setting(
         "proxy",
         "MODELYARD_PROXY",
         "0",
         "How many trusted reverse proxies stand in front (X-Forwarded-*).",
-        _count(least=0, most=10),
+        count(least=0, most=10),
     ),
     Setting(
         "threads",
         "MODELYARD_THREADS",
         "128",
         "Requests served at once: more than all slots together, or stalled clients take them all.",
-        _count(),
+        count(),
     ),
     Setting(
         "one_core",
@@ -212,7 +143,7 @@ SETTINGS: tuple[Setting, ...] = (
         "true",
         "Keep the API process to one core, where its threads hand over the interpreter's lock for "
         "less (Linux).",
-        _switch,
+        switch,
     ),
     Setting(
         "workers",
@@ -226,181 +157,204 @@ SETTINGS: tuple[Setting, ...] = (
         "MODELYARD_WORKER_IDLE_SECONDS",
         "15",
         "With a range: after so long with a worker too many, one retires.",
-        _duration,
+        duration,
     ),
-    Setting("slots", "MODELYARD_SLOTS", "1", "Jobs that a worker process runs at once.", _count()),
+    Setting("slots", "MODELYARD_SLOTS", "1", "Jobs that a worker process runs at once.", count()),
     Setting(
         "fit_threads",
         "MODELYARD_FIT_THREADS",
         "0",
         "Threads of a fit; 0: cores / slots.",
-        _count(0, 1024),
+        count(0, 1024),
     ),
-    Setting("max_json", "MODELYARD_MAX_JSON", "16M", "Largest JSON body, bytes.", _size),
-    Setting("max_upload", "MODELYARD_MAX_UPLOAD", "20G", "Largest upload as sent, bytes.", _size),
+    Setting("max_json", "MODELYARD_MAX_JSON", "16M", "Largest JSON body, bytes.", size),
+    Setting("max_upload", "MODELYARD_MAX_UPLOAD", "20G", "Largest upload as sent, bytes.", size),
     Setting(
         "max_expanded",
         "MODELYARD_MAX_EXPANDED",
         "100G",
         "Largest upload after decompression, bytes.",
-        _size,
+        size,
     ),
-    Setting("max_columns", "MODELYARD_MAX_COLUMNS", "5000", "Most columns of a dataset.", _count()),
-    Setting("max_line", "MODELYARD_MAX_LINE", "16M", "Longest line of a dataset, bytes.", _size),
-    Setting("max_rows", "MODELYARD_MAX_ROWS", "10000", "Most rows of one prediction.", _count()),
+    Setting("max_columns", "MODELYARD_MAX_COLUMNS", "5000", "Most columns of a dataset.", count()),
+    Setting("max_line", "MODELYARD_MAX_LINE", "16M", "Longest line of a dataset, bytes.", size),
+    Setting("max_rows", "MODELYARD_MAX_ROWS", "10000", "Most rows of one prediction.", count()),
     Setting(
         "upload_slots",
         "MODELYARD_UPLOAD_SLOTS",
         "24",
         "Uploads taken at once; more: 503.",
-        _count(),
+        count(),
     ),
     Setting(
         "peer_slots",
         "MODELYARD_PEER_SLOTS",
         "16",
         "Calls at once of one service that has a URL; more: 503.",
-        _count(),
+        count(),
     ),
     Setting(
         "body_slots",
         "MODELYARD_BODY_SLOTS",
         "16",
         "JSON bodies received at once; more: 503.",
-        _count(),
+        count(),
     ),
     Setting(
         "stream_slots",
         "MODELYARD_STREAM_SLOTS",
         "16",
         "Event streams and waits open at once; more: 503.",
-        _count(),
+        count(),
     ),
     Setting(
         "tail_slots",
         "MODELYARD_TAIL_SLOTS",
         "32",
         "Clients that follow topics at once; more: 503.",
-        _count(),
+        count(),
     ),
     Setting(
         "reader_lease",
         "MODELYARD_READER_LEASE",
         "12",
         "Seconds after which a silent member of a consumer group is believed dead.",
-        _duration,
+        duration,
+    ),
+    Setting(
+        "processors",
+        "MODELYARD_PROCESSORS",
+        "1",
+        "Processes that run the processors of topics.",
+        count(least=0, most=MOST_WORKERS),
+    ),
+    Setting(
+        "processor_threads",
+        "MODELYARD_PROCESSOR_THREADS",
+        "4",
+        "Partitions that such a process works on at once.",
+        count(most=256),
+    ),
+    Setting(
+        "webhook_hosts",
+        "MODELYARD_WEBHOOK_HOSTS",
+        "",
+        "Where webhooks may go, comma-separated: hosts (`hooks.example.com`, `*.example.com`, `*`, "
+        "with `:port` unless it is 443 or 80), and networks such as `10.1.0.0/16`, without which "
+        "only public addresses are called. Empty: nowhere.",
+        names_or_none,
     ),
     Setting(
         "predict_slots",
         "MODELYARD_PREDICT_SLOTS",
         "0",
         "Predictions at work at once; 0: as many as cores, 2 at least.",
-        _count(0, 1024),
+        count(0, 1024),
     ),
     Setting(
         "predict_waiters",
         "MODELYARD_PREDICT_WAITERS",
         "16",
         "Predictions that wait for one of those slots; more: 503.",
-        _count(0, 10_000),
+        count(0, 10_000),
     ),
     Setting(
         "predict_wait",
         "MODELYARD_PREDICT_WAIT",
         "0.25",
         "Longest wait for one of those slots, seconds; longer: 503.",
-        _duration,
+        duration,
     ),
     Setting(
         "score_seconds",
         "MODELYARD_SCORE_SECONDS",
         "15",
         "Longest scoring of one request by scikit-learn itself, seconds; longer: 504.",
-        _duration,
+        duration,
     ),
     Setting(
-        "ingest_memory", "MODELYARD_INGEST_MEMORY", "256M", "Memory of one ingest, bytes.", _size
+        "ingest_memory", "MODELYARD_INGEST_MEMORY", "256M", "Memory of one ingest, bytes.", size
     ),
     Setting(
         "model_cache",
         "MODELYARD_MODEL_CACHE",
         "512M",
         "Memory of the loaded models of a process, bytes.",
-        _size,
+        size,
     ),
     Setting(
         "disk_reserve",
         "MODELYARD_DISK_RESERVE",
         "8M",
         "Room kept back beside the database, which deletions get on a full disk, bytes; 0: none.",
-        _size_or_none,
+        size_or_none,
     ),
     Setting(
         "max_wall_seconds",
         "MODELYARD_MAX_WALL_SECONDS",
         "86400",
         "Longest training run or batch prediction, seconds.",
-        _duration,
+        duration,
     ),
     Setting(
-        "max_memory", "MODELYARD_MAX_MEMORY", "64G", "Largest memory limit of a run, bytes.", _size
+        "max_memory", "MODELYARD_MAX_MEMORY", "64G", "Largest memory limit of a run, bytes.", size
     ),
     Setting(
         "max_queued",
         "MODELYARD_MAX_QUEUED",
         "1000",
         "Most queued runs of a project, most queued batches, most queued uploads; more: 429.",
-        _count(),
+        count(),
     ),
     Setting(
         "max_queued_in_all",
         "MODELYARD_MAX_QUEUED_IN_ALL",
         "10000",
         "The same of all projects together; more: 503.",
-        _count(),
+        count(),
     ),
     Setting(
         "quota_rate",
         "MODELYARD_QUOTA_RATE",
         "0",
         "Requests a second of a key, counted by each API process; more: 429. 0: no limit.",
-        _rate,
+        rate,
     ),
     Setting(
         "quota_burst",
         "MODELYARD_QUOTA_BURST",
         "100",
         "Requests that a key that was silent may send at once, where there is a rate.",
-        _count(most=10**6),
+        count(most=10**6),
     ),
     Setting(
         "lease_seconds",
         "MODELYARD_LEASE_SECONDS",
         "6",
         "A worker silent so long is dead.",
-        _duration,
+        duration,
     ),
     Setting(
         "idempotency_hours",
         "MODELYARD_IDEMPOTENCY_HOURS",
         "24",
         "How long an Idempotency-Key is remembered.",
-        _duration,
+        duration,
     ),
     Setting(
         "events_days",
         "MODELYARD_EVENTS_DAYS",
         "30",
         "How many days events are kept; who reads after a dropped one is told: 410.",
-        _duration,
+        duration,
     ),
     Setting(
         "jobs_days",
         "MODELYARD_JOBS_DAYS",
         "30",
         "How many days the queue remembers ended jobs; runs and batches stay.",
-        _duration,
+        duration,
     ),
-    Setting("log_level", "MODELYARD_LOG_LEVEL", "info", "debug, info, warning or error.", _level),
-    Setting("log_json", "MODELYARD_LOG_JSON", "true", "Logs as JSON lines; else as text.", _switch),
+    Setting("log_level", "MODELYARD_LOG_LEVEL", "info", "debug, info, warning or error.", level),
+    Setting("log_json", "MODELYARD_LOG_JSON", "true", "Logs as JSON lines; else as text.", switch),
 )

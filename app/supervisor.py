@@ -4,8 +4,9 @@ In order: one supervisor a home and a port (locks), a folder for the sockets, th
 first admin key in a process of their own, then the roles. A role that dies is started again, each
 time a little later; when the supervisor ends, by whatever signal, so do they all.
 
-It stops in order too: readiness says so and the workers hand back what they do; a moment later the
-API takes no more requests and finishes those it has; the neighbours it asks go last.
+It stops in order too: readiness says so, and workers and processors hand back what they do; a
+moment later the API takes no more requests and finishes those it has; the neighbours it asks go
+last.
 """
 
 import contextlib
@@ -43,9 +44,17 @@ _SOCKETS = "my-"
 class Supervisor:
     """Keeps the roles of a home alive until it is told to stop."""
 
-    def __init__(self, settings: Settings, roles: Sequence[str], *, workers: bool) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        roles: Sequence[str],
+        *,
+        workers: bool = False,
+        processors: Sequence[str] = (),
+    ) -> None:
         self._settings = settings
         self._roles = [Role(name) for name in roles]
+        self._processors = [Role(name) for name in processors]
         self._workers_from = 0.0
         self._with_workers = workers
         self._stopping = 0
@@ -76,7 +85,7 @@ class Supervisor:
                     time.sleep(_LOOK_SECONDS)
             finally:
                 self._tell(crew, announcer, stopping=True)
-                self._stop(crew.roles if crew else [])
+                self._stop([*(crew.roles if crew else []), *self._processors])
         return 0
 
     def _on_signal(self, _number: int, _frame: object) -> None:
@@ -93,8 +102,11 @@ class Supervisor:
         environment = self._environment()
         for role in self._roles:
             role.look_after(environment)
-        if crew is not None and time.monotonic() >= self._workers_from:
-            crew.look_after(environment)
+        if time.monotonic() >= self._workers_from:
+            if crew is not None:
+                crew.look_after(environment)
+            for role in self._processors:
+                role.look_after(environment)
         self._tell(crew, announcer, stopping=False)
 
     def _tell(self, crew: Crew | None, announcer: Announcer, *, stopping: bool) -> None:
@@ -141,13 +153,24 @@ def _send(number: signal.Signals, roles: Sequence[Role]) -> None:
 
 def api_roles(settings: Settings) -> list[str]:
     """The API and its neighbours on the same host."""
-    neighbours = {"datasets": "ingest", "predictions": "scorer"}
-    return ["api", *(role for name, role in neighbours.items() if name in settings.services)]
+    return ["api", *neighbours(settings)]
+
+
+def neighbours(settings: Settings) -> list[str]:
+    """The processes that are asked by those who answer requests, or ask services in-process."""
+    known = {"datasets": "ingest", "predictions": "scorer"}
+    return [role for name, role in known.items() if name in settings.services]
 
 
 def worker_roles(settings: Settings) -> list[str]:
     """The neighbour that workers ask; they themselves are kept by the crew."""
     return ["ingest"] if "datasets" in settings.services else []
+
+
+def processor_roles(settings: Settings) -> list[str]:
+    """The processes that run processors."""
+    count = settings.processors if "streams" in settings.services else 0
+    return [f"processor-{number}" for number in range(1, count + 1)]
 
 
 @contextmanager

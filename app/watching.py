@@ -11,6 +11,7 @@ from app.kernel.local_rpc import Client as LocalClient
 from app.kernel.long_work.lifecycle import states_of
 from app.kernel.process_metrics import CrewGauges, NeighbourMetrics
 from app.predictions.tables import BatchPrediction
+from app.streams.processors.gauges import ProcessorGauges
 from app.training.tables import TrainingRun
 from app.wiring import Wiring
 
@@ -26,6 +27,8 @@ def register_gauges(wiring: Wiring) -> None:
         work["batch_prediction"] = partial(states_of, batches, BatchPrediction)
     queues = [JobQueue(database) for database in wiring.databases()]
     wiring.registry.register(QueueGauges(queues, work))
+    if "streams" in services:
+        wiring.registry.register(ProcessorGauges(wiring.processors))
     wiring.registry.register(NeighbourMetrics(wiring.settings.sockets))
     wiring.registry.register(CrewGauges(wiring.settings.sockets))
 

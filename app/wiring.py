@@ -32,7 +32,17 @@ from app.predictions.peers import DatasetsPeer as PredictionsDatasetsPeer
 from app.predictions.peers import ModelsPeer as PredictionsModelsPeer
 from app.predictions.scorer_client import ScorerClient
 from app.predictions.service import Predictions
+from app.settings_table import SettingsError
 from app.streams.groups import Groups
+from app.streams.processors.aggregate import Aggregating
+from app.streams.processors.handling import Kind
+from app.streams.processors.hook_guard import HookGuard
+from app.streams.processors.kinds import AGGREGATE, PREDICT, WEBHOOK, rules
+from app.streams.processors.lane import Tools
+from app.streams.processors.peers import PredictionsPeer as StreamsPredictionsPeer
+from app.streams.processors.predict import Predict
+from app.streams.processors.service import Processors
+from app.streams.processors.webhook import Webhook
 from app.streams.records import Records
 from app.streams.service import Topics
 from app.training.peers import DatasetsPeer as TrainingDatasetsPeer
@@ -202,7 +212,36 @@ class Wiring(Basis):
     @cached_property
     def topics(self) -> Topics:
         """Topics of records."""
-        return Topics(self.database("streams"), self.ring, self.record_log, self.groups)
+        topics = Topics(self.database("streams"), self.ring, self.record_log, self.groups)
+        topics.referrers.append(self.processors.referrers)
+        return topics
+
+    @cached_property
+    def reading_tools(self) -> Tools:
+        """What those work with who read topics and keep what they make of them."""
+        return Tools(self.database("streams"), self.record_log, self.groups)
+
+    @cached_property
+    def hook_guard(self) -> HookGuard:
+        """Where webhooks may go; raises SettingsError for an entry that is none."""
+        try:
+            return HookGuard(self.settings.webhook_hosts)
+        except ValueError as error:
+            raise SettingsError(f"MODELYARD_WEBHOOK_HOSTS: {error}") from error
+
+    @cached_property
+    def processors(self) -> Processors:
+        """What is done with the records of topics."""
+        return Processors(self.reading_tools, self.ring, rules(self.hook_guard))
+
+    def processor_kinds(self) -> dict[str, Kind]:
+        """What processor processes run, by the kinds that they are made of."""
+        predictions = StreamsPredictionsPeer(self.peer("streams", "predictions"))
+        return {
+            PREDICT: Predict(predictions, self.settings.max_rows),
+            AGGREGATE: Aggregating(self.database("streams")),
+            WEBHOOK: Webhook(self.hook_guard),
+        }
 
     @cached_property
     def records(self) -> Records:

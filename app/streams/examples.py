@@ -39,3 +39,48 @@ EVENT = (
     'id: 0:42,1:0,2:1022\ndata: {"partition": 2, "offset": 1021, "key": "JFK",'
     ' "value": {"carrier": "AA", "dep_delay": 4}}\n\n'
 )
+PROCESSOR_SUMMARY: dict[str, Any] = {
+    "name": "delays",
+    "description": "",
+    "tags": {},
+    "kind": "aggregate",
+    "state": "running",
+    "topic": "flights",
+    "output_topic": "delays-by-origin",
+    "dead_letter_topic": "given-up",
+    "tries": 5,
+    "generation": 0,
+    "aggregate": {
+        "window": {"size_seconds": 3600.0, "hop_seconds": None},
+        "aggregates": {"mean_delay": {"function": "mean", "field": "delay"}},
+        "time_field": "landed_at",
+        "lateness_seconds": 600.0,
+        "ahead_seconds": 86400.0,
+        "late": "dead_letter",
+        "emit": "close",
+    },
+    "created_at": "2026-11-23T04:00:00Z",
+    "updated_at": "2026-11-23T04:00:00Z",
+}
+PROCESSOR: dict[str, Any] = {
+    **PROCESSOR_SUMMARY,
+    "lag": 12,
+    "rate": 41.5,
+    "counts": {
+        "taken": 4711,
+        "written": 96,
+        "dead": 1,
+        "dropped": 0,
+        "late": 0,
+        "gone": 0,
+        "errors": 0,
+    },
+    "last_failure": {
+        "partition": 0,
+        "offset": 17,
+        "code": "not_json",
+        "detail": "The value is not JSON",
+        "at": "2026-11-23T04:05:06Z",
+    },
+    "partitions": [{"partition": 0, "offset": 4711, "lag": 12, "active": True, "retrying": 0}],
+}

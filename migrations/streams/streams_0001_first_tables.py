@@ -107,9 +107,92 @@ def upgrade() -> None:
         batch_op.create_index("ix_streams_members_group_id", ["group_id", "id"], unique=False)
         batch_op.create_index(batch_op.f("ix_streams_members_project"), ["project"], unique=False)
 
+    op.create_table(
+        "streams_processors",
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("description", sa.String(length=1000), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("kind", sa.String(length=20), nullable=False),
+        sa.Column("state", sa.String(length=10), nullable=False),
+        sa.Column("topic", sa.String(length=63), nullable=False),
+        sa.Column("topic_id", sa.String(length=36), nullable=False),
+        sa.Column("output_topic", sa.String(length=63), nullable=True),
+        sa.Column("output_id", sa.String(length=36), nullable=True),
+        sa.Column("dead_letter_topic", sa.String(length=63), nullable=True),
+        sa.Column("dead_letter_id", sa.String(length=36), nullable=True),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("config", sa.JSON(), nullable=False),
+        sa.Column("group_id", sa.String(length=36), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("project", sa.String(length=63), nullable=False),
+        sa.Column("row_version", sa.Integer(), nullable=False),
+        sa.Column("created_at", sql.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sql.UtcDateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_streams_processors")),
+        sa.UniqueConstraint("project", "name", name=op.f("uq_streams_processors_project_name")),
+    )
+    with op.batch_alter_table("streams_processors", schema=None) as batch_op:
+        for column in ("dead_letter_id", "output_id", "project", "state", "topic_id"):
+            batch_op.create_index(
+                batch_op.f(f"ix_streams_processors_{column}"), [column], unique=False
+            )
+
+    counts = ("taken", "written", "dead", "dropped", "late", "gone", "errors")
+    op.create_table(
+        "streams_processor_progress",
+        sa.Column("processor", sa.String(length=36), nullable=False),
+        sa.Column("partition", sa.Integer(), autoincrement=False, nullable=False),
+        *(
+            sa.Column(name, sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False)
+            for name in counts
+        ),
+        sa.Column("rate", sa.Float(), nullable=False),
+        sa.Column("rated_at", sql.UtcDateTime(timezone=True), nullable=True),
+        sa.Column(
+            "tried_offset", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True
+        ),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("last_failure", sa.JSON(), nullable=True),
+        sa.PrimaryKeyConstraint(
+            "processor", "partition", name=op.f("pk_streams_processor_progress")
+        ),
+    )
+    op.create_table(
+        "streams_processor_watermarks",
+        sa.Column("processor", sa.String(length=36), nullable=False),
+        sa.Column("partition", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column(
+            "watermark", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.PrimaryKeyConstraint(
+            "processor", "partition", name=op.f("pk_streams_processor_watermarks")
+        ),
+    )
+    op.create_table(
+        "streams_processor_windows",
+        sa.Column("processor", sa.String(length=36), nullable=False),
+        sa.Column("partition", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column(
+            "start",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
+        sa.Column("key", sa.LargeBinary(), nullable=False),
+        sa.Column("state", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "processor", "partition", "start", "key", name=op.f("pk_streams_processor_windows")
+        ),
+    )
+
 
 def downgrade() -> None:
     """Take back."""
+    op.drop_table("streams_processor_windows")
+    op.drop_table("streams_processor_watermarks")
+    op.drop_table("streams_processor_progress")
+    op.drop_table("streams_processors")
     with op.batch_alter_table("streams_members", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_streams_members_project"))
         batch_op.drop_index("ix_streams_members_group_id")

@@ -16,7 +16,8 @@ import schemathesis
 _MEANINGS = {
     "a name or a number that isn't there": (
         *("unknown_column", "unknown_dataset", "unknown_model", "unknown_project"),
-        *("unknown_version", "invalid_position", "not_here"),
+        *("unknown_version", "invalid_position", "not_here", "unknown_topic"),
+        *("no_such_partition",),
     ),
     "two places that don't go together": (
         *("contradiction", "conflict", "duplicate", "length", "wrong_length", "out_of_order"),
@@ -24,6 +25,11 @@ _MEANINGS = {
     "what the task, the table or the model asks for": ("missing", "type", "no_rows"),
     "an encoding, or how to read a file that isn't there": ("not_offered",),
     "a time that has to be still to come": ("in_the_past",),
+    "a processor that would read what it writes, or is of another kind, or has folded already": (
+        *("own_input", "other_kind", "immutable"),
+    ),
+    "where webhooks may go, which the operator says": ("not_allowed",),
+    "a partition named twice": ("repeated",),
     "an alias that reads like a version": ("reserved",),
     "the Idempotency-Key was used for something else": ("key_reused",),
     "the digest is not that of the body": ("mismatch",),

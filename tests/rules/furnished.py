@@ -39,6 +39,9 @@ BODIES = {
     "createTrainingRun": RUN,
     "updateDataset": {"description": "x"},
     "updateTopic": {"description": "x"},
+    "updateProcessor": {"description": "x"},
+    "setProcessorState": {"state": "paused"},
+    "resetProcessor": {"to": "earliest"},
     "updateModel": {"description": "x"},
     "updateModelVersion": {"tags": {}},
     "updateTrainingRun": {"tags": {}},
@@ -47,6 +50,12 @@ BODIES = {
     "predict": {"inputs": [{}]},
     "produceRecords": {"records": [{"value": 1}]},
     "createDatasetHold": {"version": 1, "holder": "training-runs/x", "seconds": 60},
+}
+PROCESSOR = {
+    "name": "scores",
+    "kind": "predict",
+    "dead_letter_topic": None,
+    "predict": {"model": "penguins"},
 }
 STORED = {"rows": 1, "inputs_json": "[]", "outputs_json": "[]", "engine": "compiled"}
 
@@ -73,6 +82,7 @@ class Furnished(Modelyard):
             "partition": "0",
             "group": group,
             "member": member,
+            "processor": "scores",
             "model": "penguins",
             "alias": "champion",
             "version": "1",
@@ -104,7 +114,14 @@ class Furnished(Modelyard):
         self.wiring.record_log.append(topic.id, [NewRecord(b"1", id="first")])
         with topics.database.write() as session:
             group = topics.groups.make(session, topic.row, "planes", {0: 0})
+        self._furnish_processor()
         return group.name, topics.groups.join(group.id).id
+
+    def _furnish_processor(self):
+        body = {**PROCESSOR, "topic": "flights", "output_topic": "scored"}
+        assert self.client().post("/api/v1/topics", json={"name": "scored"}).status_code == 201
+        made = self.client().post("/api/v1/processors", json=body)
+        assert made.status_code == 201, made.text
 
     def path_of(self, rule):
         """The path of a route to what is here."""

@@ -10,6 +10,7 @@ ABSENT = {
     "model": "absent",
     "topic": "absent",
     "group": "absent",
+    "processor": "absent",
     "member": "0198f1de-0000-7000-8000-000000000000",
     "alias": "absent",
     "version": "99",
@@ -18,7 +19,11 @@ ABSENT = {
     "prediction": "0198f1de-0000-7000-8000-000000000000",
     "key_id": "absent00",
 }
-FREE = {"/api/v1/models/<name:model>/aliases/<name:alias>", "/api/v1/predictions/<id:prediction>"}
+FREE = {
+    "/api/v1/models/<name:model>/aliases/<name:alias>",
+    "/api/v1/predictions/<id:prediction>",
+    "/api/v1/processors/<name:processor>",
+}
 
 
 @pytest.fixture(scope="module")
