@@ -194,6 +194,17 @@ def openapi(output: Path | None) -> None:
 
 
 @main.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--listen", default="127.0.0.1:8080", show_default=True, help="Address of nginx.")
+def gateway(folder: Path, listen: str) -> None:
+    """Write into FOLDER a configuration for nginx: one address before services that live apart."""
+    from app.gateway import write_gateway
+
+    made = write_gateway(Settings.from_environment(), folder, listen)
+    click.echo(f"nginx -c {made} -g 'daemon off;'")
+
+
+@main.command()
 @_home_option
 @click.option("--repair", is_flag=True, help="Remove what nothing refers to.")
 def doctor(repair: bool, **given: Any) -> None:

@@ -48,6 +48,7 @@ class Apart:
     """All services, each knowing of the others nothing but their URLs."""
 
     def __init__(self, home: Path) -> None:
+        self.home = home
         self.admin_key = new_key()
         ports = {name: free_port() for name in SERVICES}
         shared = {

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from app.kernel.http.api import Api
+from app.kernel.http.api import api_of
 from app.kernel.http.bodies import MOST_MEMBERS, MOST_VALUES
 from tests.problems import assert_problem
 from tests.yard import Yard
@@ -336,7 +336,7 @@ def test_no_body_of_json_is_taken_as_anything_else(attacked, content_type):
 
 
 def _operations(yard):
-    api: Api = yard.app.extensions["flask-smorest"]["apis"][""]["ext_obj"]
+    api = api_of(yard.app)
     return [
         (rule, method)
         for rule in yard.app.url_map.iter_rules()

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from app.datasets.tables import Dataset, Hold
 from app.datasets.tables import Version as DatasetVersion
+from app.kernel.http.api import api_of
 from app.kernel.log.seam import NewRecord
 from app.kernel.sql import utc_now
 from app.predictions.tables import BatchPrediction, Prediction
@@ -129,7 +130,7 @@ class Furnished(Modelyard):
 
     def operations(self):
         """Each method of each documented route: its rule, method and operation."""
-        api = self.app.extensions["flask-smorest"]["apis"][""]["ext_obj"]
+        api = api_of(self.app)
         for rule in self.app.url_map.iter_rules():
             for method in sorted(rule.methods - {"HEAD", "OPTIONS"}):
                 operation = api.operations.get((rule.endpoint, method))

@@ -57,6 +57,7 @@ def test_no_key_can_hold_a_scope_of_peers(furnished, operations):
     peers = {scope for *_, operation in operations for scope in operation.scopes} - set(SCOPES)
 
     assert peers == {
+        "keys:verify",
         "datasets:hold",
         "datasets:refer",
         "models:register",
@@ -68,7 +69,11 @@ def test_no_key_can_hold_a_scope_of_peers(furnished, operations):
         assert_problem(furnished.client().post("/api/v1/keys", json=body), 422)
 
 
-SHARED = {"/api/v1/estimators/<string(maxlength=100):name>", "/api/v1/projects/<name:project>"}
+SHARED = {
+    "/api/v1/estimators/<string(maxlength=100):name>",
+    "/api/v1/projects/<name:project>",
+    "/api/v1/keys/<key_id:key_id>/record",
+}
 
 
 def test_anothers_things_are_not_there(furnished, operations):

@@ -11,3 +11,11 @@ def apart(tmp_path):
     made = Apart(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def apart_for_all(tmp_path_factory):
+    """The same, for all tests of a file."""
+    made = Apart(tmp_path_factory.mktemp("apart"))
+    yield made
+    made.close()

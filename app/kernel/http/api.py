@@ -321,3 +321,8 @@ class Api(flask_smorest.Api):
         for rule in app.url_map.iter_rules():
             if rule.endpoint not in known | public_endpoints:
                 raise TypeError(f"{rule.rule} has neither a scope nor an explicit public mark")
+
+
+def api_of(app: Flask) -> Api:
+    """The Api that an app was given."""
+    return cast("Api", app.extensions["flask-smorest"]["apis"][""]["ext_obj"])

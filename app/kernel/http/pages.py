@@ -8,13 +8,12 @@ import yaml
 from flask import Flask, Response, send_from_directory
 
 from app.kernel.auth import public
-from app.kernel.http.api import Api
+from app.kernel.http.api import Api, api_of
 
 
 def spec_of(app: Flask) -> dict[str, Any]:
     """The OpenAPI document of an app."""
-    api: Api = app.extensions["flask-smorest"]["apis"][""]["ext_obj"]
-    return api.document()
+    return api_of(app).document()
 
 
 def spec_as_yaml(app: Flask) -> str:

@@ -1,0 +1,184 @@
+"""One address before services that live apart: a configuration for nginx, made from the URL map.
+
+nginx does what a gateway is for, and has done so for long: it holds slow clients off, ends bodies
+that stall, speaks TLS. What it can't know is which path is whose. That is written here from the
+routes themselves, so that it can't differ from them. What only peers may ask isn't passed on.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from flask import Flask
+from werkzeug.routing import Rule
+
+from app.access.service import SCOPES
+from app.config import Settings
+from app.factory import create_app
+from app.kernel.http.api import api_of
+from app.kernel.http.pages import spec_as_yaml, spec_of
+from app.kernel.peers import PREFIX
+from app.settings_table import SERVICES, SettingsError
+from app.wiring import Wiring
+
+_FRONT = "access"
+"""The service that answers what each of them could: the pages of the documentation."""
+_STREAMS = ("/events", "/stream")
+_HEAD = """# Made by `modelyard gateway`: which path is whose follows from the services' routes.
+pid {folder}/nginx.pid;
+error_log stderr warn;
+worker_processes auto;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off;
+  server_tokens off;
+  client_body_temp_path {folder}/tmp/body;
+  proxy_temp_path {folder}/tmp/proxy;
+  fastcgi_temp_path {folder}/tmp/fastcgi;
+  uwsgi_temp_path {folder}/tmp/uwsgi;
+  scgi_temp_path {folder}/tmp/scgi;
+  types {{ application/json json; application/yaml yaml; }}
+"""
+_SERVER = """
+  server {{
+    listen {listen};
+    root {folder};
+    # The services bound what they take; what stalls is cut here.
+    client_max_body_size 0;
+    client_body_timeout 30s;
+    client_header_timeout 15s;
+    send_timeout 60s;
+    absolute_redirect off;
+    merge_slashes off;
+    proxy_http_version 1.1;
+    proxy_request_buffering off;
+    proxy_connect_timeout 2s;
+    proxy_read_timeout 1h;
+    proxy_set_header Connection "";
+    proxy_set_header Host $http_host;
+    proxy_set_header X-Forwarded-For $remote_addr;
+    proxy_set_header X-Forwarded-Proto $scheme;
+    proxy_set_header X-Forwarded-Host $http_host;
+    error_page 502 504 = @away;
+    error_page 400 404 413 414 431 494 = @none;
+
+    location @away {{
+      internal;
+      default_type application/problem+json;
+      add_header Retry-After 1 always;
+      return 503 '{away}';
+    }}
+    location @none {{
+      internal;
+      default_type application/problem+json;
+      return 404 '{none}';
+    }}
+    location = /livez {{ default_type application/json; return 200 '{{"status":"alive"}}'; }}
+    location = /openapi.json {{ }}
+    location = /openapi.yaml {{ }}
+"""
+
+
+def write_gateway(settings: Settings, folder: Path, listen: str) -> Path:
+    """Write nginx.conf and the OpenAPI document of all services; the configuration's path.
+
+    Raises SettingsError where a service has no URL.
+    """
+    missing = [name for name in SERVICES if name not in settings.peer_urls]
+    if missing:
+        names = ", ".join(f"MODELYARD_{name.upper()}_URL" for name in missing)
+        raise SettingsError(f"Say where each service is: {names}")
+    everything = replace(settings, services=SERVICES)
+    app = create_app(everything, Wiring(everything))
+    folder = folder.resolve()
+    (folder / "tmp").mkdir(parents=True, exist_ok=True)
+    (folder / "openapi.yaml").write_text(spec_as_yaml(app), encoding="utf-8")
+    (folder / "openapi.json").write_text(json.dumps(spec_of(app)), encoding="utf-8")
+    made = folder / "nginx.conf"
+    made.write_text(configuration(app, settings.peer_urls, folder, listen), encoding="utf-8")
+    return made
+
+
+def configuration(app: Flask, urls: Mapping[str, str], folder: Path, listen: str) -> str:
+    """The text of nginx.conf: upstreams by URL, then locations by route."""
+    lines = [_HEAD.format(folder=folder)]
+    for name in SERVICES:
+        where = urlsplit(urls[name])
+        lines.append(f"  upstream {name} {{ server {where.netloc}; keepalive 32; }}")
+    lines.append(_SERVER.format(listen=listen, folder=folder, away=_AWAY, none=_NONE))
+    lines += [f"    {line}" for line in _locations(app, urls)]
+    return "\n".join([*lines, "  }", "}", ""])
+
+
+def _problem(code: str, title: str, status: int, detail: str, *, retryable: bool) -> str:
+    told = {"type": f"/problems/{code}", "title": title, "status": status, "detail": detail}
+    return json.dumps({**told, "retryable": retryable}, separators=(",", ":"))
+
+
+_AWAY = _problem(
+    "unavailable", "Temporarily unavailable", 503, "The service is away", retryable=True
+)
+_NONE = _problem("not-found", "Not found", 404, "There is nothing here", retryable=False)
+
+
+def _locations(app: Flask, urls: Mapping[str, str]) -> Iterator[str]:
+    """Hidden routes, then routes that lie below another service's paths, then whole subtrees."""
+    rules = [rule for rule in app.url_map.iter_rules() if rule.rule.startswith(PREFIX)]
+    owners = {_subtree(rule): _service(app, rule) for rule in rules if _is_root(rule)}
+    hidden, exceptions, streams = [], [], []
+    for rule in rules:
+        service = _service(app, rule)
+        if _is_for_peers(app, rule):
+            hidden.append(rule)
+        elif owners.get(_subtree(rule)) != service:
+            exceptions.append((rule, service))
+        elif rule.rule.endswith(_STREAMS):
+            streams.append((rule, service))
+    for rule in hidden:
+        yield f"location ~ {_pattern(rule)} {{ return 404; }}"
+    for rule, service in exceptions:
+        yield f"location ~ {_pattern(rule)} {{ {_passed(service, urls)} }}"
+    for rule, service in streams:
+        yield f"location ~ {_pattern(rule)} {{ proxy_buffering off; {_passed(service, urls)} }}"
+    for subtree, service in sorted(owners.items()):
+        yield f"location {subtree} {{ {_passed(service, urls)} }}"
+    for path in ("/docs", "/readyz"):
+        yield f"location {path} {{ {_passed(_FRONT, urls)} }}"
+    yield "location / { return 404; }"
+
+
+def _subtree(rule: Rule) -> str:
+    """The prefix and the first name after it."""
+    return PREFIX + "/" + rule.rule.removeprefix(PREFIX + "/").split("/")[0]
+
+
+def _is_root(rule: Rule) -> bool:
+    return rule.rule == _subtree(rule)
+
+
+def _service(app: Flask, rule: Rule) -> str:
+    return app.view_functions[rule.endpoint].__module__.split(".")[1]
+
+
+def _is_for_peers(app: Flask, rule: Rule) -> bool:
+    """Whether no key can hold a scope that the route wants."""
+    operations = api_of(app).operations
+    wanted = {
+        scope
+        for method in rule.methods or ()
+        if (rule.endpoint, method) in operations
+        for scope in operations[rule.endpoint, method].scopes
+    }
+    return bool(wanted) and wanted.isdisjoint(SCOPES)
+
+
+def _pattern(rule: Rule) -> str:
+    """The rule as a regular expression of nginx: a name is whatever stands between two slashes."""
+    return '"^' + re.sub(r"<[^>]+>", "[^/]+", rule.rule.replace(".", r"\.")) + '$"'
+
+
+def _passed(service: str, urls: Mapping[str, str]) -> str:
+    return f"proxy_pass {urlsplit(urls[service]).scheme}://{service};"

