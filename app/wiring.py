@@ -33,6 +33,9 @@ from app.predictions.peers import ModelsPeer as PredictionsModelsPeer
 from app.predictions.scorer_client import ScorerClient
 from app.predictions.service import Predictions
 from app.settings_table import SettingsError
+from app.streams.consumer_groups import ConsumerGroups
+from app.streams.feed import FED_SERVICES, Feeder, OwnEvents, PeerEvents
+from app.streams.group_members import GroupMembers
 from app.streams.groups import Groups
 from app.streams.processors.aggregate import Aggregating
 from app.streams.processors.handling import Kind
@@ -248,10 +251,36 @@ class Wiring(Basis):
         """The records of topics."""
         return Records(self.topics)
 
+    @cached_property
+    def consumer_groups(self) -> ConsumerGroups:
+        """Clients that share the reading of topics."""
+        return ConsumerGroups(self.topics, self.ring)
+
+    @cached_property
+    def group_members(self) -> GroupMembers:
+        """Members of clients' groups."""
+        return GroupMembers(self.topics, self.ring)
+
+    @cached_property
+    def feeder(self) -> Feeder:
+        """What writes what happens to the topics of events."""
+        settings = self.settings
+        own = [name for name in FED_SERVICES if name in settings.services]
+        databases = list(dict.fromkeys(self.database(name) for name in own))
+        peers = [
+            PeerEvents(name, self.peer("streams", name))
+            for name in FED_SERVICES
+            if name not in settings.services and name in settings.peer_urls
+        ]
+        kept = timedelta(days=settings.events_days)
+        return Feeder(self.topics, [OwnEvents(databases, own), *peers], kept)
+
     def start_following(self) -> None:
-        """Keep the directory true, in a thread of its own."""
+        """Keep the directory true, and feed the topics of events, in threads of their own."""
         if "predictions" in self.settings.services:
             threading.Thread(target=self.follower.follow, daemon=True, name="follower").start()
+        if "streams" in self.settings.services:
+            self.feeder.start()
 
     def close(self) -> None:
         """Stop following, and give all connections back."""
@@ -259,5 +288,7 @@ class Wiring(Basis):
             self.follower.stop()
         if "record_log" in self.__dict__:
             self.record_log.close()
+        if "feeder" in self.__dict__:
+            self.feeder.stop()
         for database in self._databases.values():
             database.close()

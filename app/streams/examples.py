@@ -84,3 +84,45 @@ PROCESSOR: dict[str, Any] = {
     },
     "partitions": [{"partition": 0, "offset": 4711, "lag": 12, "active": True, "retrying": 0}],
 }
+_MEMBER = "01a203dd-2710-7023-bd67-9d8929f69490"
+GROUP: dict[str, Any] = {
+    "name": "dashboard",
+    "topic": "flights",
+    "epoch": 2,
+    "description": "",
+    "tags": {},
+    "created_at": "2026-01-01T00:00:00Z",
+    "updated_at": "2026-01-01T00:00:00Z",
+}
+LAG: dict[str, Any] = {
+    "epoch": 2,
+    "lag": 21,
+    "items": [
+        {
+            "partition": 0,
+            "offset": 791,
+            "first": 0,
+            "end": 812,
+            "lag": 21,
+            "member": _MEMBER,
+            "note": "",
+            "committed_at": "2026-01-01T00:00:00Z",
+        }
+    ],
+}
+MEMBER_SUMMARY: dict[str, Any] = {
+    "id": _MEMBER,
+    "client": "host-1",
+    "lease_until": "2026-01-01T00:00:12Z",
+    "created_at": "2026-01-01T00:00:00Z",
+}
+MEMBER: dict[str, Any] = {
+    **MEMBER_SUMMARY,
+    "epoch": 2,
+    "assignments": [{"partition": 2, "epoch": 2, "offset": 1021}],
+}
+FETCHED: dict[str, Any] = {
+    "items": [RECORD],
+    "offsets": [{"partition": 2, "offset": 1022}],
+    "epoch": 2,
+}

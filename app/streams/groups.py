@@ -139,7 +139,7 @@ class Groups:
         session.add(member)
         session.flush()
         self._hand_out(session, group, now, None)
-        return _membership(session, group, member)
+        return membership_of(session, group, member)
 
     def renew(self, group_id: str, member_id: str) -> Membership:
         """Renew a lease, and take part in handing out: the answer says what to read from now on.
@@ -157,7 +157,7 @@ class Groups:
         member.lease_until = now + self.lease
         session.flush()
         self._hand_out(session, group, now, member_id)
-        return _membership(session, group, member)
+        return membership_of(session, group, member)
 
     def leave(self, group_id: str, member_id: str) -> None:
         """End a membership; its partitions go to the others. Raises NotFound."""
@@ -282,8 +282,8 @@ def _locked(session: Session, group_id: str) -> Group:
     return group
 
 
-def _membership(session: Session, group: Group, member: Member) -> Membership:
-    session.flush()
+def membership_of(session: Session, group: Group, member: Member) -> Membership:
+    """A member with what it reads."""
     held = tuple(
         Held(row.partition, row.epoch, row.offset)
         for row in assignments(session, group.id)

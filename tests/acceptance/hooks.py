@@ -42,6 +42,8 @@ _OF_A_FORM = ("unknown_field", "twice", "required")
 # The same code serves the shape, too: here it is told by the words.
 _WORDS = {
     "Not a valid integer.": "1.0 is an integer to JSON Schema, and a number to us",
+    "Give key or key_base64, not both.": "what is excluded but for one pair is told of values only",
+    "A partition stands there twice.": "the members of an array are told apart as a whole only",
     "Give a version or an alias, not both.": "parameters of a query can't exclude one another",
     "The model has no such column": "the columns of the model",
     "The column ": "the columns of the model",

@@ -49,6 +49,8 @@ BODIES = {
     "updateBatchPrediction": {"tags": {}},
     "putModelAlias": {"version": 1},
     "predict": {"inputs": [{}]},
+    "putConsumerGroupOffsets": {"to": "earliest"},
+    "createConsumerGroup": {"name": "others", "topic": "flights"},
     "produceRecords": {"records": [{"value": 1}]},
     "createDatasetHold": {"version": 1, "holder": "training-runs/x", "seconds": 60},
 }

@@ -23,6 +23,7 @@ FREE = {
     "/api/v1/models/<name:model>/aliases/<name:alias>",
     "/api/v1/predictions/<id:prediction>",
     "/api/v1/processors/<name:processor>",
+    "/api/v1/consumer-groups/<name:group>/members/<id:member>",
 }
 
 
