@@ -18,6 +18,7 @@ from app.config import Settings
 from app.kernel.backup_file import BackupError
 from app.kernel.errors import ServiceError
 from app.kernel.leash import die_with
+from app.kernel.loading import loading
 from app.kernel.logs import configure_logs
 from app.setting_values import WorkerRange, worker_range
 from app.settings_table import SettingsError
@@ -138,7 +139,9 @@ def role(name: str) -> None:
             os.environ[f"{library}_NUM_THREADS"] = "1"
     settings = Settings.from_environment()
     configure_logs(settings.log_level, as_json=settings.log_json, role=name)
-    _runner_of(name)(settings)
+    with loading():
+        run = _runner_of(name)
+    run(settings)
 
 
 def _runner_of(name: str) -> Callable[[Settings], None]:

@@ -19,7 +19,7 @@ def run_api(settings: Settings) -> None:
     """Serve HTTP. The views run in granian's worker process, which ends with this one."""
     os.environ[SERVER_VARIABLE] = str(os.getpid())
     Granian(
-        target="app.roles:make_app",
+        target="app.api_entry:load_app",
         factory=True,
         address=settings.host,
         port=settings.port,

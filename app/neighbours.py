@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from app.config import Settings
 from app.kernel.artifacts.store import open_store
 from app.kernel.keeper import Keeper
+from app.kernel.loading import loading
 from app.kernel.local_rpc import Handler, Server
 from app.kernel.process_metrics import with_metrics
 from app.kernel.time_limit import TimeLimit
@@ -31,7 +32,8 @@ def run_scorer(settings: Settings) -> None:
     from app.predictions.scorer import Estimators, Scoring
     from app.scoring.loader import import_all
 
-    import_all()
+    with loading():
+        import_all()
 
     def make_handlers() -> Mapping[str, Handler]:
         registry = CollectorRegistry()

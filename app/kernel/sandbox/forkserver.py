@@ -20,7 +20,6 @@ Only the standard library is imported here, besides the preload list.
 
 import contextlib
 import ctypes
-import gc
 import importlib
 import json
 import os
@@ -30,6 +29,7 @@ import socket
 import sys
 from typing import Any, NoReturn
 
+from app.kernel.loading import loading
 from app.kernel.processes import running_processes
 from app.kernel.sandbox import child
 
@@ -182,14 +182,12 @@ def main(control_descriptor: int, life: int, preload: list[str]) -> None:
         ctypes.CDLL(None).prctl(_CHILD_SUBREAPER, 1, 0, 0, 0)
     control = socket.socket(fileno=control_descriptor)
     try:
-        for module in preload:
-            importlib.import_module(module)
+        with loading():
+            for module in preload:
+                importlib.import_module(module)
     except ImportError as error:
         _tell(control, {"refused": str(error)})
         return
-    # Objects that the collector never touches again stay shared with the children.
-    gc.collect()
-    gc.freeze()
     _tell(control, {"ready": os.getpid()})
     _Server(control).serve()
 
