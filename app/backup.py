@@ -29,12 +29,14 @@ from app.kernel.snapshots import copy_databases, count_rows
 from app.kernel.sql import Database, utc_now
 from app.models.collection import stored_in as stored_in_models
 from app.predictions.contents import stored_in as stored_in_predictions
+from app.streams.views.leftovers import stored_in as stored_in_streams
 from app.wiring import Wiring
 
 STORED_IN: Mapping[str, Callable[[Database], Iterator[Stored]]] = {
     "datasets": stored_in_datasets,
     "models": stored_in_models,
     "predictions": stored_in_predictions,
+    "streams": stored_in_streams,
 }
 _WORK = ".modelyard-backup"
 _POSTGRES = (

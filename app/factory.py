@@ -33,6 +33,7 @@ from app.predictions.resources import (
 from app.streams.group_resources import blp as groups_blueprint
 from app.streams.processor_resources import blp as processors_blueprint
 from app.streams.record_resources import blp as topics_blueprint
+from app.streams.views.resources import blp as views_blueprint
 from app.training.resources import blp as training_blueprint
 from app.watching import register_gauges
 from app.wiring import Wiring
@@ -124,10 +125,12 @@ def _register_services(app: Flask, api: Api, wiring: Wiring) -> None:
     if "streams" in served:
         app.extensions |= {"topics": wiring.topics, "records": wiring.records}
         app.extensions |= {"tail_slots": wiring.tail_slots, "processors": wiring.processors}
+        app.extensions["lambda_views"] = wiring.lambda_views
         app.extensions["consumer_groups"] = wiring.consumer_groups
         app.extensions["group_members"] = wiring.group_members
         for blueprint in (topics_blueprint, groups_blueprint, processors_blueprint):
             api.register_blueprint(blueprint)
+        api.register_blueprint(views_blueprint)
     if "access" in served:
         app.extensions["access"] = wiring.access
         api.register_blueprint(access_blueprint)

@@ -17,6 +17,8 @@ from app.kernel.long_work.reconciling import end_orphans
 from app.kernel.sql import Database
 from app.kernel.work_folders import sweep_work
 from app.predictions.batches import KIND as BATCHES
+from app.streams.views.batches import KIND as VIEW_BATCHES
+from app.streams.views.batches import made
 from app.training.peers import ModelsPeer
 from app.training.service import KIND as RUNS
 from app.training.workers import registered
@@ -28,7 +30,7 @@ _PAUSE_SECONDS = 300.0
 _TEMPORARY_SECONDS = 600.0
 # What lives is locked from its first moment: younger ones may be about to be.
 _FOLDER_SECONDS = 60.0
-_WORK_FOLDERS = ("uploads", "imports", "runs", "batches")
+_WORK_FOLDERS = ("uploads", "imports", "runs", "batches", "views")
 log = structlog.get_logger("housekeeping")
 
 
@@ -53,6 +55,8 @@ def chores(wiring: Wiring, clock: Clock = SYSTEM_CLOCK) -> Chores:
         found["batches-jobs"] = partial(end_orphans, database, BATCHES)
     if "streams" in wiring.settings.services:
         found["streams"] = wiring.topics.sweep
+        found["views"] = wiring.lambda_views.leftovers.sweep
+        found["views-jobs"] = partial(end_orphans, wiring.database("streams"), VIEW_BATCHES, made)
         found["records"] = wiring.record_log.trim
     if "training" in wiring.settings.services:
         database = wiring.database("training")

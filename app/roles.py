@@ -38,6 +38,8 @@ from app.predictions.batches import JOB as BATCH_JOB
 from app.predictions.workers import PRELOAD as BATCH_PRELOAD
 from app.predictions.workers import BatchHost, BatchWorker
 from app.settings_table import SettingsError
+from app.streams.views.batches import JOB as VIEW_JOB
+from app.streams.views.recompute import ViewWorker
 from app.supervisor import refuse_unfinished_restore
 from app.training.peers import ModelsPeer as TrainingModelsPeer
 from app.training.service import JOB as TRAINING_JOB
@@ -180,4 +182,9 @@ def job_kinds(wiring: Wiring, sandbox: Sandbox) -> dict[str, Handled]:
             ),
         ).handler(sandbox)
         kinds[BATCH_JOB] = Handled(batches.handle, batches.on_failure)
+    if "streams" in wiring.settings.services:
+        views = ViewWorker(wiring.database("streams"), wiring.store, wiring.record_log).handler(
+            sandbox, folder / "views"
+        )
+        kinds[VIEW_JOB] = Handled(views.handle, views.on_failure)
     return kinds

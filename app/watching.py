@@ -12,6 +12,7 @@ from app.kernel.long_work.lifecycle import states_of
 from app.kernel.process_metrics import CrewGauges, NeighbourMetrics
 from app.predictions.tables import BatchPrediction
 from app.streams.processors.gauges import ProcessorGauges
+from app.streams.views.tables import ViewBatch
 from app.training.tables import TrainingRun
 from app.wiring import Wiring
 
@@ -25,6 +26,8 @@ def register_gauges(wiring: Wiring) -> None:
     if "predictions" in services:
         batches = wiring.database("predictions")
         work["batch_prediction"] = partial(states_of, batches, BatchPrediction)
+    if "streams" in services:
+        work["view_batch"] = partial(states_of, wiring.database("streams"), ViewBatch)
     queues = [JobQueue(database) for database in wiring.databases()]
     wiring.registry.register(QueueGauges(queues, work))
     if "streams" in services:

@@ -48,6 +48,7 @@ from app.streams.processors.service import Processors
 from app.streams.processors.webhook import Webhook
 from app.streams.records import Records
 from app.streams.service import Topics
+from app.streams.views.service import LambdaViews
 from app.training.peers import DatasetsPeer as TrainingDatasetsPeer
 from app.training.service import RunBounds, TrainingRuns
 
@@ -274,6 +275,19 @@ class Wiring(Basis):
         ]
         kept = timedelta(days=settings.events_days)
         return Feeder(self.topics, [OwnEvents(databases, own), *peers], kept)
+
+    @cached_property
+    def lambda_views(self) -> LambdaViews:
+        """Views over all records of a topic."""
+        views = LambdaViews(
+            self.database("streams"),
+            self.ring,
+            self.store,
+            jobs=self.jobs("streams"),
+            record_log=self.record_log,
+        )
+        self.topics.referrers.append(views.of_topic)
+        return views
 
     def start_following(self) -> None:
         """Keep the directory true, and feed the topics of events, in threads of their own."""

@@ -186,9 +186,122 @@ def upgrade() -> None:
         ),
     )
 
+    op.create_table(
+        "streams_view_batches",
+        sa.Column("view_id", sa.String(length=36), nullable=False),
+        sa.Column("view", sa.String(length=63), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("cause", sa.String(length=16), nullable=False),
+        sa.Column("offsets", sa.JSON(), nullable=True),
+        sa.Column("base", sa.Integer(), nullable=True),
+        sa.Column("records", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("skipped", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("groups", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("digest", sa.String(length=80), nullable=True),
+        sa.Column("contents", sa.JSON(), nullable=True),
+        sa.Column("outcome", sa.String(length=16), nullable=True),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("stored_state", sa.String(length=16), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("cancel_requested", sa.Boolean(), nullable=False),
+        sa.Column("started_at", sql.UtcDateTime(timezone=True), nullable=True),
+        sa.Column("finished_at", sql.UtcDateTime(timezone=True), nullable=True),
+        sa.Column("error", sa.JSON(), nullable=True),
+        sa.Column("progress_fraction", sa.Float(), nullable=False),
+        sa.Column("progress_step", sa.String(length=64), nullable=False),
+        sa.Column("progress_message", sa.String(length=400), nullable=False),
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("project", sa.String(length=63), nullable=False),
+        sa.Column("row_version", sa.Integer(), nullable=False),
+        sa.Column("created_at", sql.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sql.UtcDateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_streams_view_batches")),
+        sa.UniqueConstraint(
+            "view_id", "number", name=op.f("uq_streams_view_batches_view_id_number")
+        ),
+    )
+    with op.batch_alter_table("streams_view_batches", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_streams_view_batches_project"), ["project"], unique=False
+        )
+        batch_op.create_index(
+            batch_op.f("ix_streams_view_batches_stored_state"), ["stored_state"], unique=False
+        )
+
+    op.create_table(
+        "streams_view_rows",
+        sa.Column("view_id", sa.String(length=36), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("partition", sa.Integer(), nullable=False),
+        sa.Column(
+            "key",
+            sa.String(length=400).with_variant(sa.String(length=400, collation="C"), "postgresql"),
+            nullable=False,
+        ),
+        sa.Column("tallies", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "view_id", "number", "partition", "key", name=op.f("pk_streams_view_rows")
+        ),
+    )
+    op.create_table(
+        "streams_view_speed",
+        sa.Column("view_id", sa.String(length=36), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("partition", sa.Integer(), nullable=False),
+        sa.Column("offset", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("records", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("skipped", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("moved_at", sql.UtcDateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "view_id", "number", "partition", name=op.f("pk_streams_view_speed")
+        ),
+    )
+    op.create_table(
+        "streams_views",
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("description", sa.String(length=1000), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("topic", sa.String(length=63), nullable=False),
+        sa.Column("topic_id", sa.String(length=36), nullable=False),
+        sa.Column("definition", sa.JSON(), nullable=False),
+        sa.Column("every_seconds", sa.Integer(), nullable=True),
+        sa.Column("lag_records", sa.Integer(), nullable=True),
+        sa.Column("origin", sa.JSON(), nullable=False),
+        sa.Column("last_number", sa.Integer(), nullable=False),
+        sa.Column("serving_number", sa.Integer(), nullable=False),
+        sa.Column("serving_offsets", sa.JSON(), nullable=False),
+        sa.Column("serving_contents", sa.JSON(), nullable=True),
+        sa.Column("serving_since", sql.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("project", sa.String(length=63), nullable=False),
+        sa.Column("row_version", sa.Integer(), nullable=False),
+        sa.Column("created_at", sql.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sql.UtcDateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_streams_views")),
+        sa.UniqueConstraint("project", "name", name=op.f("uq_streams_views_project_name")),
+    )
+    with op.batch_alter_table("streams_views", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_streams_views_project"), ["project"], unique=False)
+        batch_op.create_index(batch_op.f("ix_streams_views_topic_id"), ["topic_id"], unique=False)
+
 
 def downgrade() -> None:
     """Take back."""
+    with op.batch_alter_table("streams_views", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_streams_views_topic_id"))
+        batch_op.drop_index(batch_op.f("ix_streams_views_project"))
+
+    op.drop_table("streams_views")
+    op.drop_table("streams_view_speed")
+    op.drop_table("streams_view_rows")
+    with op.batch_alter_table("streams_view_batches", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_streams_view_batches_stored_state"))
+        batch_op.drop_index(batch_op.f("ix_streams_view_batches_project"))
+
+    op.drop_table("streams_view_batches")
+
     op.drop_table("streams_processor_windows")
     op.drop_table("streams_processor_watermarks")
     op.drop_table("streams_processor_progress")

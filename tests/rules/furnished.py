@@ -9,6 +9,8 @@ from app.kernel.log.seam import NewRecord
 from app.kernel.sql import utc_now
 from app.predictions.tables import BatchPrediction, Prediction
 from app.settings_table import SERVICES
+from app.streams.views.examples import NEW as VIEW
+from app.streams.views.schemas import LambdaViewIn
 from app.training.tables import TrainingRun
 from tests.models.modelyard import Modelyard
 
@@ -43,6 +45,7 @@ BODIES = {
     "updateProcessor": {"description": "x"},
     "setProcessorState": {"state": "paused"},
     "resetProcessor": {"to": "earliest"},
+    "updateLambdaView": {"description": "x"},
     "updateModel": {"description": "x"},
     "updateModelVersion": {"tags": {}},
     "updateTrainingRun": {"tags": {}},
@@ -86,6 +89,7 @@ class Furnished(Modelyard):
             "group": group,
             "member": member,
             "processor": "scores",
+            "view": self._furnish_view(),
             "model": "penguins",
             "alias": "champion",
             "version": "1",
@@ -125,6 +129,13 @@ class Furnished(Modelyard):
         assert self.client().post("/api/v1/topics", json={"name": "scored"}).status_code == 201
         made = self.client().post("/api/v1/processors", json=body)
         assert made.status_code == 201, made.text
+
+    def _furnish_view(self):
+        """A view of the topic, with a batch; its name."""
+        views = self.wiring.lambda_views
+        view = views.create(self.call(), LambdaViewIn().load({**VIEW, "topic": "flights"}))
+        views.batches.create(self.call(), view.name)
+        return view.name
 
     def path_of(self, rule):
         """The path of a route to what is here."""

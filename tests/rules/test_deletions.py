@@ -13,6 +13,7 @@ ABSENT = {
     "processor": "absent",
     "member": "0198f1de-0000-7000-8000-000000000000",
     "alias": "absent",
+    "view": "absent",
     "version": "99",
     "run": "0198f1de-0000-7000-8000-000000000000",
     "batch": "0198f1de-0000-7000-8000-000000000000",
@@ -20,6 +21,7 @@ ABSENT = {
     "key_id": "absent00",
 }
 FREE = {
+    "/api/v1/lambda-views/<name:view>",
     "/api/v1/models/<name:model>/aliases/<name:alias>",
     "/api/v1/predictions/<id:prediction>",
     "/api/v1/processors/<name:processor>",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import structlog
 
@@ -125,9 +125,7 @@ class Attempt(Generic[Row]):
 
     def _raise(self, outcome: Outcome) -> None:
         if outcome.code == "cancelled":
-            if self._unwanted:
-                raise WorkCancelled
-            raise Interrupted("the worker is stopping")
+            self._raise_stopped()
         if outcome.code == "lost":
             raise ProcessLost(f"The work's process was lost: {outcome.detail}")
         failure = outcome.failure
@@ -136,6 +134,16 @@ class Attempt(Generic[Row]):
         else:
             detail = failure.message if failure.expected else f"{failure.type}: {failure.message}"
         raise WorkFailed(_CODES.get(outcome.code, outcome.code), detail)
+
+    def _raise_stopped(self) -> NoReturn:
+        if self._unwanted:
+            raise WorkCancelled
+        raise Interrupted("the worker is stopping")
+
+    def check(self) -> None:
+        """For work without a child: raises WorkCancelled or Interrupted when it ought to end."""
+        if self.should_stop():
+            self._raise_stopped()
 
     def should_stop(self) -> bool:
         """Whether a child ought to end; an outage of the database is no reason."""

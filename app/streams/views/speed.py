@@ -1,0 +1,180 @@
+"""The speed layer: records after a batch, folded into the state of their partition.
+
+In order: read the state's offset, read the records from there on, fold them; then, in one
+transaction, lock the state, see that it still is at that offset, add the fold to its rows and move
+its offset past the records. So a record counts once, whoever folds it in how often: what was killed
+before the end has changed nothing, and of two who did the same the second finds the offset moved.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from app.kernel import faults
+from app.kernel.jobs.queue import SYSTEM_CLOCK, Clock
+from app.kernel.log.seam import OffsetGone, RecordLog
+from app.kernel.sql import Database
+from app.streams.views.aggregation import (
+    Aggregation,
+    Groups,
+    digest_of,
+    dumped,
+    merge,
+    row_digest,
+)
+from app.streams.views.tables import LambdaView, SpeedRow, SpeedState
+
+AT_ONCE: Final = 1000
+_KEYS_AT_ONCE: Final = 200
+
+
+@dataclass(frozen=True)
+class Place:
+    """One speed state: that of a partition after a view's batch."""
+
+    view_id: str
+    number: int
+    partition: int
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a step did: how many records it folded in, and whether there is no way on."""
+
+    records: int = 0
+    gap: bool = False
+
+
+class SpeedLayer:
+    """Moves speed states on; any number of processes may do so at once."""
+
+    def __init__(self, database: Database, log: RecordLog, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._database = database
+        self._log = log
+        self._clock = clock
+
+    def advance(self, view_id: str, partition: int, limit: int = AT_ONCE) -> Moved:
+        """Fold the next records into the state that answers are merged with, if there are any."""
+        with self._database.read() as session:
+            number = session.scalar(
+                select(LambdaView.serving_number).where(LambdaView.id == view_id)
+            )
+        if number is None:
+            return Moved()
+        return self.step(Place(view_id, number, partition), limit)
+
+    def offsets(self, view_id: str, number: int | None = None) -> dict[int, int]:
+        """How far the speed states after a batch have come; without a number, those in place."""
+        query = select(SpeedState.partition, SpeedState.offset).where(SpeedState.view_id == view_id)
+        if number is None:
+            query = query.join(LambdaView, LambdaView.id == SpeedState.view_id)
+            query = query.where(SpeedState.number == LambdaView.serving_number)
+        else:
+            query = query.where(SpeedState.number == number)
+        with self._database.read() as session:
+            return {row[0]: row[1] for row in session.execute(query)}
+
+    def step(self, place: Place, limit: int = AT_ONCE) -> Moved:
+        """Fold the next records into a state; nothing, where it is gone or others were faster."""
+        with self._database.read() as session:
+            view = session.get(LambdaView, place.view_id)
+            state = session.get(SpeedState, (place.view_id, place.number, place.partition))
+        if view is None or state is None:
+            return Moved()
+        try:
+            records = self._log.read(view.topic_id, place.partition, state.offset, limit)
+        except OffsetGone:
+            return Moved(gap=True)
+        if not records:
+            return Moved()
+        aggregation = Aggregation.of(view.definition)
+        groups = aggregation.fold(record.value for record in records)
+        faults.hit("views.folded")
+        end = records[-1].offset + 1
+        with self._database.write() as session:
+            if not self._enter(session, place, aggregation, groups, (state.offset, end)):
+                return Moved()
+            faults.hit("views.entered")
+        return Moved(len(records))
+
+    def follow(self, session: Session, place: Place, end: int) -> bool:
+        """Fold what is missing before an offset into a state that the caller has locked, in its
+        transaction; False, and nothing is done, where that is much.
+        """
+        view = session.get_one(LambdaView, place.view_id)
+        state = session.get_one(SpeedState, (place.view_id, place.number, place.partition))
+        missing = end - state.offset
+        if missing > AT_ONCE:
+            return False
+        try:
+            records = self._log.read(view.topic_id, place.partition, state.offset, missing)
+        except OffsetGone:
+            return False
+        aggregation = Aggregation.of(view.definition)
+        groups = aggregation.fold(record.value for record in records)
+        return len(records) == missing and self._enter(
+            session, place, aggregation, groups, (state.offset, end)
+        )
+
+    def _enter(
+        self,
+        session: Session,
+        place: Place,
+        aggregation: Aggregation,
+        groups: Groups,
+        interval: tuple[int, int],
+    ) -> bool:
+        """Add a fold to the rows of a state; False where it isn't at the beginning of it."""
+        key = (place.view_id, place.number, place.partition)
+        state = session.get(SpeedState, key, with_for_update=True)
+        if state is None or state.offset != interval[0]:
+            return False
+        parts: list[int] = []
+        keys = sorted(groups.tallies)
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[start : start + _KEYS_AT_ONCE]
+            before = _rows_of(session, place, some)
+            after = dict(_added(aggregation, groups, before, some))
+            parts += (
+                row_digest(one, after[one]) - row_digest(one, before.get(one)) for one in some
+            )
+            self._store(session, place, after)
+        state.offset = interval[1]
+        state.records += groups.records
+        state.skipped += groups.skipped
+        state.digest = digest_of(parts, state.digest)
+        state.moved_at = self._clock.now()
+        return True
+
+    def _store(self, session: Session, place: Place, rows: Mapping[str, str]) -> None:
+        insert = (sqlite if self._database.dialect == "sqlite" else postgresql).insert(SpeedRow)
+        values: list[dict[str, Any]] = [
+            {**vars(place), "key": key, "tallies": text} for key, text in rows.items()
+        ]
+        identity = ["view_id", "number", "partition", "key"]
+        changed = {"tallies": insert.excluded.tallies}
+        session.execute(insert.on_conflict_do_update(index_elements=identity, set_=changed), values)
+
+
+def _rows_of(session: Session, place: Place, keys: Sequence[str]) -> dict[str, str]:
+    query = select(SpeedRow.key, SpeedRow.tallies).where(
+        SpeedRow.view_id == place.view_id,
+        SpeedRow.number == place.number,
+        SpeedRow.partition == place.partition,
+        SpeedRow.key.in_(keys),
+    )
+    return {row[0]: row[1] for row in session.execute(query)}
+
+
+def _added(
+    aggregation: Aggregation, groups: Groups, before: Mapping[str, str], keys: Sequence[str]
+) -> Iterable[tuple[str, str]]:
+    for key in keys:
+        tallies = groups.tallies[key]
+        if key in before:
+            merge(tallies, aggregation.load(before[key]))
+        yield key, dumped(tallies)
