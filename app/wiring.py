@@ -8,6 +8,7 @@ from typing import Final
 
 from app.access.service import Access
 from app.access.trail import Trail
+from app.access.whole_trail import WholeTrail
 from app.basis import Basis
 from app.datasets.ingest_request import IngestLimits
 from app.datasets.peers import PeerReferrer as DatasetsReferrer
@@ -72,8 +73,12 @@ class Wiring(Basis):
 
     @cached_property
     def trail(self) -> Trail:
-        """What happened to the services served here."""
-        return Trail(self.databases())
+        """What happened to the services served here; where clients ask, to all."""
+        own, urls = Trail(self.databases()), self.settings.peer_urls
+        apart = {url: name for name, url in urls.items() if name not in self.settings.services}
+        if "access" not in self.settings.services or not apart:
+            return own
+        return WholeTrail(own, [self.peer("access", name) for name in apart.values()])
 
     @cached_property
     def fit_threads(self) -> int:

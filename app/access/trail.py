@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
-from app.kernel.audit import AuditRow, read_audit
+from app.kernel.audit import read_audit
 from app.kernel.auth import Call
 from app.kernel.errors import Malformed
-from app.kernel.events import Event, EventLog
+from app.kernel.events import EventLog, cloud_event
 from app.kernel.http.pagination import Page
 from app.kernel.sql import Database
 
@@ -21,7 +22,7 @@ class Trail:
         self._databases = databases
         self._events = EventLog(databases)
 
-    def audit(self, call: Call, before: str | None, limit: int) -> Page[AuditRow]:
+    def audit(self, call: Call, before: str | None, limit: int) -> Page[Any]:
         """The audit trail of the caller's project, newest first; Malformed for a foreign token."""
         if before is not None and not _ROW_ID.fullmatch(before):
             raise Malformed("The page_token is not one of ours")
@@ -30,11 +31,14 @@ class Trail:
 
     def events(
         self, call: Call, after: str | None, *, limit: int, wait: float, source: str | None
-    ) -> tuple[list[Event], str]:
-        """Events of the caller's project; of all projects for a peer that asks for them all."""
+    ) -> tuple[list[dict[str, Any]], str]:
+        """CloudEvents of the caller's project; of all for a peer that asks for them all."""
         everything = call.peer is not None and call.project == EVERY_PROJECT
         project = None if everything else call.project
         if after == "latest":
             return [], self._events.head()
         wait = call.patience(wait)
-        return self._events.read(after, project=project, limit=limit, wait=wait, source=source)
+        events, position = self._events.read(
+            after, project=project, limit=limit, wait=wait, source=source
+        )
+        return [cloud_event(event) for event in events], position

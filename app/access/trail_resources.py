@@ -9,7 +9,6 @@ from flask.views import MethodView
 from app.access import schemas
 from app.access.trail import Trail
 from app.kernel.auth import secured
-from app.kernel.events import cloud_event
 from app.kernel.http.api import Blueprint, current_call
 from app.kernel.slots import Slots
 
@@ -54,4 +53,4 @@ class Events(MethodView):
         place = nullcontext() if call.peer else slots.hold()
         with place:
             events, position = _trail().events(call, **arguments)
-        return {"items": [cloud_event(event) for event in events], "next_position": position}
+        return {"items": events, "next_position": position}
