@@ -17,6 +17,7 @@ from app.kernel.auth import Authenticator
 from app.kernel.disk_reserve import DiskReserve
 from app.kernel.idempotency import IdempotencyStore
 from app.kernel.jobs.bounds import BoundedQueue
+from app.kernel.log.nats_link import Address
 from app.kernel.log.seam import RecordLog
 from app.kernel.log.sql_log import SqlLog
 from app.kernel.peer_guard import PeerGuard, PeerMeters
@@ -98,8 +99,17 @@ class Basis:
 
     @cached_property
     def record_log(self) -> RecordLog:
-        """Where the records of topics are kept."""
-        return SqlLog(self.database("streams"))
+        """Where the records of topics are kept; raises SettingsError for a URL that is none."""
+        database, url = self.database("streams"), self.settings.log_url
+        if not url:
+            return SqlLog(database)
+        try:
+            address = Address.parse(url)
+        except ValueError as error:
+            raise SettingsError(f"MODELYARD_LOG_URL: {error}") from error
+        from app.kernel.log.nats_log import NatsLog  # noqa: PLC0415 - an extra
+
+        return NatsLog(address, database)
 
     def socket(self, role: str) -> Path:
         """The Unix socket of a neighbour process."""

@@ -17,12 +17,11 @@ READY_SECONDS = 30.0
 class NatsServer:
     """One server and what it stores, in a folder of its own."""
 
-    def __init__(self, folder, name="alone", port=None, routes=None):
+    def __init__(self, folder, name="alone", routes=None, more=""):
         self.folder, self.name = folder, name
-        self.port, self.monitor = port or free_port(), free_port()
-        self.route_port = None if routes is None else routes[name]
+        self.port, self.monitor = free_port(), free_port()
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "server.conf").write_text(self._configuration(routes))
+        (folder / "server.conf").write_text(self._configuration(routes) + more)
         self._process = None
 
     def _configuration(self, routes):
@@ -36,7 +35,7 @@ class NatsServer:
             others = ", ".join(f"nats://127.0.0.1:{port}" for port in routes.values())
             own = f"listen: 127.0.0.1:{routes[self.name]}, routes: [{others}]"
             lines.append(f"cluster {{ name: test, {own} }}")
-        return "\n".join(lines)
+        return "\n".join([*lines, ""])
 
     @property
     def address(self):

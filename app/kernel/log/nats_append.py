@@ -36,7 +36,7 @@ class Appending:
         self._messages = messages
         self._places: dict[int, Appended] = {}
         self._attempts: dict[str, list[int]] = {}
-        self._patience = Patience()
+        self._patience = Patience(client)
 
     async def run(self) -> list[Appended]:
         """Where each message lies at last. Raises Full, TooLarge, Unavailable, NotFound."""
@@ -54,6 +54,9 @@ class Appending:
 
     async def _publish(self, attempt: str, todo: Sequence[int]) -> Answer | None:
         """The answer to a batch of messages; None: nobody knows what became of it."""
+        if not self._client.is_connected:
+            # The client would keep them, and send them when we have long said that it failed.
+            return None
         try:
             for number, n in enumerate(todo, start=1):
                 message = self._messages[n]

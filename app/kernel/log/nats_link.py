@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 1.5
 """How long one answer is waited for: a leader that was killed is replaced in a few seconds."""
-_CONNECT_SECONDS = 3.0
+CONNECT_SECONDS = 3.0
+"""How long a connection is waited for; one of a cluster's is there in less."""
 _LONGEST_CALL = 60.0
 _RETRY_SECONDS = 2.0
 _AWAY = "The record log can't be reached"
@@ -165,7 +166,7 @@ class _Runner:
             # It asks on when nobody waits any more.
             self._connecting = asyncio.ensure_future(self._connect())
         since = self._away_since
-        left = _CONNECT_SECONDS if since is None else since + _CONNECT_SECONDS - time.monotonic()
+        left = CONNECT_SECONDS if since is None else since + CONNECT_SECONDS - time.monotonic()
         if left > 0:
             await asyncio.wait([self._connecting], timeout=left)
         if left <= 0 or not self._connecting.done():
@@ -202,9 +203,9 @@ class _Runner:
         with self._lock:
             loop, self._loop = self._loop, None
         if loop is not None and self._thread is not None:
-            asyncio.run_coroutine_threadsafe(self._hang_up(), loop).result(_CONNECT_SECONDS)
+            asyncio.run_coroutine_threadsafe(self._hang_up(), loop).result(CONNECT_SECONDS)
             loop.call_soon_threadsafe(loop.stop)
-            self._thread.join(_CONNECT_SECONDS)
+            self._thread.join(CONNECT_SECONDS)
             loop.close()
 
     async def _hang_up(self) -> None:

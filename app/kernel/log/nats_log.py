@@ -70,11 +70,10 @@ class NatsLog:
         self._places = asyncio.Semaphore(_AT_ONCE)
 
         async def wake(message: Msg) -> None:
-            topic = message.subject.rpartition(".")[2]
-            told = json.loads(message.data)
-            self._watch.tell(topic, {int(number): end for number, end in told.items()})
+            topic, partition, end = json.loads(message.data)
+            self._watch.tell(topic, {partition: end})
 
-        await client.subscribe(f"{_WAKE}.*", cb=wake)
+        await client.subscribe(_WAKE, cb=wake)
         self._outbox.start()
 
     def create(self, topic: str, shape: Shape) -> None:
@@ -142,8 +141,8 @@ class NatsLog:
             async with self._places:
                 found = await Appending(client, topic, partition, messages).run()
             told |= zip(places, found, strict=True)
-            end = json.dumps({partition: max(item.offset for item in found) + 1})
-            await client.publish(f"{_WAKE}.{topic}", end.encode())
+            end = max(item.offset for item in found) + 1
+            await client.publish(_WAKE, json.dumps([topic, partition, end]).encode())
         for place, before in twice.items():
             told[place] = Appended(partition, told[before].offset, duplicate=True)
         return [told[place] for place in range(len(records))]
@@ -194,7 +193,7 @@ class NatsLog:
         """Raises Unavailable unless JetStream answers, which takes a leader of the cluster."""
 
         async def look(client: Client) -> None:
-            await ask(client, "INFO", patience=Patience(0.0))
+            await ask(client, "INFO", patience=Patience(client, 0.0))
 
         self._link.run(look)
 
@@ -226,7 +225,7 @@ async def _read(
         "batch": min(limit, _MOST_READ),
         "max_bytes": MOST_BYTES_READ,
     }
-    patience = Patience(_LATE_SECONDS)
+    patience = Patience(client, _LATE_SECONDS)
     while True:
         found, _ = await stored(client, topic, partition, body)
         if found:

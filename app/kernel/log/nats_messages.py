@@ -7,6 +7,7 @@ the first.
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,12 +39,17 @@ class Message:
 
 def stream_of(topic: str, partition: int) -> str:
     """The name of the stream that holds a partition."""
-    return f"modelyard-{topic}-{partition}"
+    return f"modelyard-{_token(topic)}-{partition}"
 
 
 def subject_of(topic: str, partition: int, mark: str) -> str:
     """The subject of a message; ``*`` for the mark means all of a partition."""
-    return f"modelyard.{topic}.{partition}.{mark}"
+    return f"modelyard.{_token(topic)}.{partition}.{mark}"
+
+
+def _token(topic: str) -> str:
+    """A name as NATS takes it in a subject."""
+    return re.sub(r"[^A-Za-z0-9_-]", lambda found: f"={ord(found[0]):x}=", topic)
 
 
 def messages_of(records: Sequence[NewRecord], mark: str, now: datetime, most: int) -> list[Message]:

@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from app.kernel.errors import Conflict, NotFound, ServiceError, StorageFull, Unavailable
-from app.kernel.log.nats_link import ANSWER_SECONDS
+from app.kernel.log.nats_link import ANSWER_SECONDS, CONNECT_SECONDS
 from app.kernel.log.nats_messages import stream_of, subject_of
 from app.kernel.log.seam import Shape
 
@@ -31,15 +31,19 @@ Answer = Mapping[str, Any]
 
 
 class Patience:
-    """Pauses that grow between tries, until there is no time left."""
+    """Pauses that grow between tries, until there is no time left, or nobody to ask."""
 
-    def __init__(self, seconds: float = PATIENCE) -> None:
-        self._until = time.monotonic() + seconds
+    def __init__(self, client: Client, seconds: float = PATIENCE) -> None:
+        self._client = client
+        self._since = time.monotonic()
+        self._seconds = seconds
         self._pause = _PAUSE
 
     async def or_give_up(self, reason: str) -> None:
         """Wait for a moment; raises Unavailable when the time is over."""
-        if time.monotonic() + self._pause > self._until:
+        passed = time.monotonic() + self._pause - self._since
+        most = self._seconds if self._client.is_connected else min(self._seconds, CONNECT_SECONDS)
+        if passed > most:
             raise Unavailable(f"The record log can't be used: {reason}", retry_after=_RETRY_SECONDS)
         await asyncio.sleep(self._pause)
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
@@ -49,7 +53,7 @@ async def ask(
     client: Client, subject: str, body: Any = None, patience: Patience | None = None
 ) -> Answer:
     """The answer of JetStream to a question that may be asked twice; raises what it refused."""
-    patience = patience or Patience()
+    patience = patience or Patience(client)
     payload = b"" if body is None else json.dumps(body).encode()
     while True:
         try:

@@ -15,7 +15,18 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
-from sqlalchemy import BigInteger, Integer, LargeBinary, String, Text, delete, func, insert, select
+from sqlalchemy import (
+    BigInteger,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.kernel.errors import Invalid, NotFound, ServiceError, TooLarge
@@ -30,6 +41,7 @@ _AT_ONCE = 500
 _LEASE = timedelta(seconds=5)
 _IDLE_SECONDS, _AWAY_SECONDS = 0.1, 1.0
 _FULL_SECONDS = 2.0
+_STOP_SECONDS = 2.0
 _BIG = BigInteger().with_variant(Integer, "sqlite")
 log = structlog.get_logger("outbox")
 
@@ -86,6 +98,7 @@ class Outbox:
         self._append = append
         self._clock = clock
         self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def put(self, session: Session, topic: str, records: Sequence[NewRecord]) -> None:
         """Let records wait; raises Full where too many do, TooLarge for one that is too large."""
@@ -116,15 +129,15 @@ class Outbox:
     def start(self) -> None:
         """Relay from now on, in a thread of its own."""
         self._stopped = threading.Event()
-        threading.Thread(
-            target=_Relay(self._database, self._append, self._clock, self._stopped).run,
-            daemon=True,
-            name="log-relay",
-        ).start()
+        relay = _Relay(self._database, self._append, self._clock, self._stopped)
+        self._thread = threading.Thread(target=relay.run, daemon=True, name="log-relay")
+        self._thread.start()
 
     def stop(self) -> None:
-        """Relay no more."""
+        """Relay no more: another may."""
         self._stopped.set()
+        if self._thread is not None:
+            self._thread.join(_STOP_SECONDS)
 
 
 class _Relay:
@@ -145,6 +158,8 @@ class _Relay:
     def run(self) -> None:
         while not self._stopped.wait(self._pass()):
             pass
+        if self._renew_at is not None:
+            self._give_lease_back()
 
     def _pass(self) -> float:
         """Relay what waits; how long to wait for more, in seconds."""
@@ -177,6 +192,15 @@ class _Relay:
             row.holder, row.lease_until = self._name, now + _LEASE
         self._renew_at = now + _LEASE / 2
         return True
+
+    def _give_lease_back(self) -> None:
+        mine = update(LogRelay).where(LogRelay.holder == self._name)
+        try:
+            with self._database.write() as session:
+                session.execute(mine.values(lease_until=self._clock()))
+        except ServiceError:
+            # It ends by itself.
+            return
 
     def _relay(self, topic: str) -> float:
         """Append the first rows of a topic and drop them; how long to wait for the next."""

@@ -7,12 +7,14 @@ afterwards. Small appends of several threads share a transaction, for each waits
 
 import json
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, select, update
 from sqlalchemy.orm import Session
 
 from app.kernel.errors import Conflict
@@ -126,7 +128,7 @@ class SqlLog:
             head = self._head(session, topic, partition)
             if offset < head.first:
                 raise OffsetGone(head.first)
-            found = session.execute(_reading(head.id, offset, limit)).all()
+            found = _found(session, head.id, offset, limit)
         if found and found[0].offset != offset:
             # On Postgres they may have been dropped since the head was read.
             raise OffsetGone(found[0].offset)
@@ -210,18 +212,14 @@ class SqlLog:
         """Its database is its owner's to close."""
 
 
-def _reading(partition: int, offset: int, limit: int) -> Any:
+def _found(session: Session, partition: int, offset: int, limit: int) -> Sequence[Row[Any]]:
     """The records from an offset on, as many as may be read at once."""
-    upto = func.sum(LogRecord.size).over(order_by=LogRecord.offset).label("upto")
-    some = (
-        select(*LogRecord.__table__.c, upto)
-        .where(LogRecord.partition_id == partition, LogRecord.offset >= offset)
-        .order_by(LogRecord.offset)
-        .limit(limit)
-        .subquery()
-    )
-    within = (some.c.upto <= MOST_BYTES_READ) | (some.c.upto == some.c.size)
-    return select(some).where(within).order_by(some.c.offset)
+    mine = (LogRecord.partition_id == partition) & (LogRecord.offset >= offset)
+    sizes = select(LogRecord.size).where(mine).order_by(LogRecord.offset).limit(limit)
+    upto = list(accumulate(session.scalars(sizes)))
+    count = max(bisect_right(upto, MOST_BYTES_READ), 1)
+    query = select(*LogRecord.__table__.c).where(mine).order_by(LogRecord.offset).limit(count)
+    return session.execute(query).all()
 
 
 def _record(partition: int, row: Row[Any]) -> Record:

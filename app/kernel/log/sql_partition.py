@@ -1,7 +1,7 @@
 """One partition of a record log in a database, within a transaction that holds its head's lock."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -16,6 +16,7 @@ from app.kernel.retention import BATCH
 
 _FULL_SECONDS = 2.0
 _IDS_AT_ONCE = 1000
+_MANY = 20
 
 
 def topic_row(session: Session, topic: str) -> LogTopic:
@@ -99,7 +100,7 @@ class Partition:
         count, size = len(rows), sum(row["size"] for row in rows)
         if self._shape.overflow == "reject":
             self._make_room(count, size)
-        self._session.connection().execute(insert(LogRecord), rows)
+        _add(self._session, rows)
         self._head.end += count
         self._head.bytes += size
         if self._shape.overflow == "drop_oldest":
@@ -179,3 +180,12 @@ class Partition:
             delete(LogRecord).where(mine, LogRecord.offset < offset),
             execution_options={"synchronize_session": False},
         )
+
+
+def _add(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+    if len(rows) >= _MANY and session.get_bind().dialect.name == "postgresql":
+        from app.kernel.postgres import copy_in  # noqa: PLC0415 - an extra
+
+        copy_in(session, LogRecord.metadata.tables[LogRecord.__tablename__], rows)
+    else:
+        session.connection().execute(insert(LogRecord), rows)

@@ -27,6 +27,19 @@ def test_offsets_are_contiguous_from_zero_in_the_order_of_appending(log):
     assert log.bounds(topic) == {0: (0, 300)}
 
 
+def test_an_append_of_many_keeps_its_order(log):
+    topic = new_topic(log, partitions=2)
+    told = log.append(topic, [NewRecord(str(n).encode(), partition=n % 2) for n in range(2601)])
+    assert told == [Appended(n % 2, n // 2, False) for n in range(2601)]
+    assert values(read_all(log, topic, 1, limit=2000)) == list(range(1, 2601, 2))
+
+
+def test_more_replicas_than_servers_are_as_many_as_can_be(log):
+    topic = new_topic(log, replicas=3)
+    log.create(topic, Shape(1, replicas=3))
+    assert log.append(topic, numbered([1])) == [Appended(0, 0, False)]
+
+
 def test_a_record_comes_back_as_it_was_appended(log):
     topic = new_topic(log, partitions=2)
     moment = datetime(2013, 1, 1, 5, 15, 0, 123456, tzinfo=UTC)

@@ -6,10 +6,12 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import event, func, select
+from sqlalchemy.exc import IntegrityError
 
 from app.kernel.errors import Unavailable
 from app.kernel.log.seam import Full, NewRecord
 from app.kernel.log.tables import LogPartition, LogRecord
+from app.kernel.postgres import copy_in
 from app.kernel.retention import BATCH
 from app.kernel.sql import Database
 from tests.kernel.log.engines import new_topic, numbered, read_all, values
@@ -159,3 +161,14 @@ def test_those_who_wait_outlive_a_look_that_fails(engine, log, monkeypatch):
         log.wait(topic, {0: 0}, 10.0)
     log.append(topic, [NewRecord(b"")])
     log.wait(topic, {0: 0}, 10.0)
+
+
+def test_a_row_that_is_there_is_refused_by_a_copy_as_by_an_insert(postgresql_engine):
+    """An error of a copy was none of SQLAlchemy's: a full disk would have been a 500."""
+    log = postgresql_engine.open()
+    topic = new_topic(log)
+    table, (mine,) = LogPartition.__table__, partition_ids(postgresql_engine, topic)
+    rows = [{"id": mine, "topic": topic, "number": 0, "first": 0, "end": 0, "bytes": 0}]
+    with pytest.raises(IntegrityError), postgresql_engine.database.write() as session:
+        copy_in(session, table, rows)
+    log.close()
