@@ -146,7 +146,7 @@ class RecordStream(MethodView):
         last = request.headers.get("Last-Event-ID")
         if last is not None:
             positions |= parsed_positions(last, row.partitions)
-        tail = Tail(_records().log, row.id, positions)
+        tail = Tail(_records().shared, row.id, positions)
         place = ExitStack()
         place.enter_context(cast("Slots", current_app.extensions["tail_slots"]).hold())
         response = Response(

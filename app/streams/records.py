@@ -9,6 +9,7 @@ from app.kernel.errors import Invalid, NotFound
 from app.kernel.log.seam import Appended, NewRecord, Record
 from app.streams.lookup import refuse_reserved
 from app.streams.service import Topics
+from app.streams.shared_reading import SharedReading
 from app.streams.tables import Topic
 
 
@@ -43,11 +44,12 @@ class Page:
 
 
 class Records:
-    """What can be done with the records of topics."""
+    """What can be done with the records of topics; ``shared`` is for those who follow."""
 
     def __init__(self, topics: Topics) -> None:
         self._topics = topics
         self.log = topics.log
+        self.shared = SharedReading(topics.log)
 
     def append(
         self, call: Call, name: str, records: Sequence[NewRecord], key: str | None

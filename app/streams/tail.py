@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from app.kernel.errors import Invalid, NotFound, Unavailable
-from app.kernel.log.seam import OffsetGone, Record, RecordLog
-from app.streams.encoding import told_json, told_record
+from app.kernel.log.seam import OffsetGone
+from app.streams.encoding import told_json
+from app.streams.shared_reading import SharedReading
 
 LONGEST_SECONDS: Final = 55.0
 HEARTBEAT_SECONDS: Final = 3.0
-_AT_ONCE: Final = 200
 _PAUSE_SECONDS: Final = 0.5
 _POSITIONS: Final = re.compile(r"[0-9]{1,3}:[0-9]{1,18}(,[0-9]{1,3}:[0-9]{1,18})*")
 
@@ -39,11 +39,11 @@ def told_positions(positions: Mapping[int, int]) -> str:
 class Tail:
     """What comes to a topic from some offsets on."""
 
-    def __init__(self, log: RecordLog, topic_id: str, positions: Mapping[int, int]) -> None:
-        self._log = log
+    def __init__(self, reading: SharedReading, topic_id: str, positions: Mapping[int, int]) -> None:
+        self._reading = reading
         self._topic_id = topic_id
         self._positions = dict(positions)
-        self._reading = 0
+        self._partition = 0
 
     def follow(self, seconds: float, heartbeat: float = HEARTBEAT_SECONDS) -> Iterator[bytes]:
         """Events until the time is over, or the topic is gone.
@@ -52,33 +52,35 @@ class Tail:
         """
         until = time.monotonic() + min(seconds, LONGEST_SECONDS)
         yield b"retry: 1000\n\n"
-        while (left := until - time.monotonic()) > 0:
-            try:
-                told = b"".join(self._next())
-                if not told:
-                    self._log.wait(self._topic_id, self._positions, min(heartbeat, left))
-                    told = b"".join(self._next())
-            except OffsetGone as gone:
-                told = told_json({"partition": self._reading, "first": gone.first})
-                yield b"event: gone\ndata: " + told + b"\n\n"
-                return
-            except NotFound:
-                yield b"event: deleted\ndata: {}\n\n"
-                return
-            except Unavailable:
-                time.sleep(min(_PAUSE_SECONDS, left))
-                told = b""
-            yield told or b": nothing new\n\n"
+        with self._reading.following(self._topic_id):
+            while (left := until - time.monotonic()) > 0:
+                try:
+                    yield self._news(min(heartbeat, left)) or b": nothing new\n\n"
+                except OffsetGone as gone:
+                    told = told_json({"partition": self._partition, "first": gone.first})
+                    yield b"event: gone\ndata: " + told + b"\n\n"
+                    return
+                except NotFound:
+                    yield b"event: deleted\ndata: {}\n\n"
+                    return
+                except Unavailable:
+                    time.sleep(min(_PAUSE_SECONDS, left))
+                    yield b": no news can be read right now\n\n"
+
+    def _news(self, patience: float) -> bytes:
+        """What is new, now or within so many seconds."""
+        told = b"".join(self._next())
+        if not told:
+            self._reading.log.wait(self._topic_id, self._positions, patience)
+            told = b"".join(self._next())
+        return told
 
     def _next(self) -> Iterator[bytes]:
-        bounds = self._log.bounds(self._topic_id)
+        ends = self._reading.ends(self._topic_id)
         for partition, offset in sorted(self._positions.items()):
-            if bounds[partition][1] > offset:
-                self._reading = partition
-                for record in self._log.read(self._topic_id, partition, offset, _AT_ONCE):
-                    self._positions[partition] = record.offset + 1
-                    yield self._event(record)
-
-    def _event(self, record: Record) -> bytes:
-        position = told_positions(self._positions).encode()
-        return b"id: " + position + b"\ndata: " + told_json(told_record(record)) + b"\n\n"
+            if ends[partition] > offset:
+                self._partition = partition
+                found = self._reading.records(self._topic_id, partition, offset)
+                for self._positions[partition], told in found:
+                    position = told_positions(self._positions).encode()
+                    yield b"id: " + position + b"\ndata: " + told + b"\n\n"

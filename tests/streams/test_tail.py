@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from app.kernel.errors import Unavailable
+from app.streams.shared_reading import SharedReading
 from app.streams.tail import Tail, parsed_positions
 from tests.problems import assert_problem
 from tests.streams.topics import API, make_topic, produce
@@ -62,7 +63,9 @@ def test_a_tail_that_is_silent_tells_that_it_lives(sqlite_yard):
     make_topic(sqlite_yard)
     topic = sqlite_yard.wiring.topics.find(sqlite_yard.call(), "flights")
 
-    told = list(Tail(sqlite_yard.wiring.record_log, topic.id, {0: 0}).follow(0.5, heartbeat=0.1))
+    told = list(
+        Tail(sqlite_yard.wiring.records.shared, topic.id, {0: 0}).follow(0.5, heartbeat=0.1)
+    )
 
     assert 3 <= told.count(b": nothing new\n\n") <= 6
 
@@ -120,7 +123,7 @@ def test_a_tail_outlives_a_log_that_is_away(sqlite_yard):
             return getattr(sqlite_yard.wiring.record_log, name)
 
     produce(sqlite_yard, {"value": 1})
-    told = b"".join(Tail(Away(), topic.id, {0: 0}).follow(2)).decode()
+    told = b"".join(Tail(SharedReading(Away()), topic.id, {0: 0}).follow(2)).decode()
 
     assert [value["value"] for *_, value in events_of(told)] == [1]
 
@@ -139,3 +142,35 @@ def test_only_event_streams_are_offered(sqlite_yard):
     make_topic(sqlite_yard)
 
     assert_problem(follow(sqlite_yard, Accept="application/json"), 406)
+
+
+def test_followers_at_one_place_read_once(sqlite_yard, monkeypatch):
+    """Thirty of them asked the log thirty times the same, and /livez waited."""
+    make_topic(sqlite_yard)
+    produce(sqlite_yard, *({"value": n} for n in range(5)))
+    log, shared = sqlite_yard.wiring.record_log, sqlite_yard.wiring.records.shared
+    topic, reads, read = sqlite_yard.wiring.topics.find(sqlite_yard.call(), "flights"), [], log.read
+    monkeypatch.setattr(log, "read", lambda *args: reads.append(args) or read(*args))
+
+    tails = [Tail(shared, topic.id, {0: 0}).follow(5) for _ in range(30)]
+    told = [[next(tail) for _ in range(2)][1] for tail in tails]
+    for tail in tails:
+        tail.close()
+
+    assert len(set(told)) == 1
+    assert [event["value"] for *_, event in events_of(told[0].decode())] == list(range(5))
+    assert len(reads) == 1
+    assert shared._topics == {}
+
+
+def test_what_is_remembered_for_followers_is_bounded(sqlite_yard):
+    make_topic(sqlite_yard)
+    for _ in range(12):
+        produce(sqlite_yard, {"value": "x" * 800_000})
+    topic = sqlite_yard.wiring.topics.find(sqlite_yard.call(), "flights")
+    shared = sqlite_yard.wiring.records.shared
+
+    with shared.following(topic.id):
+        for offset in range(12):
+            shared.records(topic.id, 0, offset)
+        assert shared._topics[topic.id].bytes <= 8_000_000
