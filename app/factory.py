@@ -125,7 +125,7 @@ def _register_services(app: Flask, api: Api, wiring: Wiring) -> None:
     if "streams" in served:
         app.extensions |= {"topics": wiring.topics, "records": wiring.records}
         app.extensions |= {"tail_slots": wiring.tail_slots, "processors": wiring.processors}
-        app.extensions["lambda_views"] = wiring.lambda_views
+        app.extensions |= {"lambda_views": wiring.lambda_views, "learners": wiring.learners}
         app.extensions["consumer_groups"] = wiring.consumer_groups
         app.extensions["group_members"] = wiring.group_members
         for blueprint in (topics_blueprint, groups_blueprint, processors_blueprint):

@@ -41,8 +41,10 @@ from app.streams.groups import Groups
 from app.streams.processors.aggregate import Aggregating
 from app.streams.processors.handling import Kind
 from app.streams.processors.hook_guard import HookGuard
-from app.streams.processors.kinds import AGGREGATE, PREDICT, WEBHOOK, rules
+from app.streams.processors.kinds import AGGREGATE, LEARN, PREDICT, WEBHOOK, rules
 from app.streams.processors.lane import Tools
+from app.streams.processors.learn import Learning
+from app.streams.processors.learners import Learners
 from app.streams.processors.peers import PredictionsPeer as StreamsPredictionsPeer
 from app.streams.processors.predict import Predict
 from app.streams.processors.service import Processors
@@ -243,12 +245,18 @@ class Wiring(Basis):
         """What is done with the records of topics."""
         return Processors(self.reading_tools, self.ring, rules(self.hook_guard))
 
+    @cached_property
+    def learners(self) -> Learners:
+        """What processors have learnt."""
+        return Learners(self.database("streams"))
+
     def processor_kinds(self) -> dict[str, Kind]:
         """What processor processes run, by the kinds that they are made of."""
         predictions = StreamsPredictionsPeer(self.peer("streams", "predictions"))
         return {
             PREDICT: Predict(predictions, self.settings.max_rows),
             AGGREGATE: Aggregating(self.database("streams")),
+            LEARN: Learning(self.database("streams")),
             WEBHOOK: Webhook(self.hook_guard),
         }
 

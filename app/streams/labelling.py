@@ -34,7 +34,9 @@ class Reading:
             raise Unreadable("The record's value isn't a JSON object")
         told = record_id if self.id is None else value.get(self.id)
         found = any(name in value for name in self.features)
-        row = {name: _plain(name, value.get(name)) for name in self.features} if found else None
+        row = (
+            {name: plain_value(name, value.get(name)) for name in self.features} if found else None
+        )
         target = value.get(self.target)
         if row is None and target is None:
             raise Unreadable(f"The record holds neither a feature nor {self.target}")
@@ -45,7 +47,8 @@ class Reading:
         return Half(None if told is None else str(told), row, target)
 
 
-def _plain(name: str, value: Any) -> Any:
+def plain_value(name: str, value: Any) -> Any:
+    """A feature's value as it is; raises Unreadable for what no learner takes."""
     if value is None or isinstance(value, str):
         return value
     # As large as a float can be squared.

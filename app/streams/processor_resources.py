@@ -8,6 +8,8 @@ from flask.views import MethodView
 from app.kernel.auth import secured
 from app.kernel.http.api import Blueprint, current_call
 from app.streams import processor_schemas as schemas
+from app.streams.learning_schemas import LearnerOut
+from app.streams.processors.learners import Learners
 from app.streams.processors.positions import Start
 from app.streams.processors.service import PROCESSORS, Processors
 
@@ -85,6 +87,23 @@ class Processor(MethodView):
     def delete(self, processor: str) -> None:
         """Delete a processor; what it has written stays"""
         _processors().remove(current_call(), processor)
+
+
+@blp.route("/api/v1/processors/<name:processor>/learner")
+class ProcessorLearner(MethodView):
+    """What a processor has learnt."""
+
+    @secured("topics:read")
+    @blp.response(200, LearnerOut)
+    @blp.alt_response(409, "Conflict")
+    def get(self, processor: str) -> Any:
+        """Get what a learning processor has learnt, and how well it foretells
+
+        It is of the kind `learn`, and judged on each record before it learns from it. 409 for a
+        processor of another kind.
+        """
+        learners = cast("Learners", current_app.extensions["learners"])
+        return learners.get(current_call(), processor)
 
 
 @blp.route("/api/v1/processors/<name:processor>/state")

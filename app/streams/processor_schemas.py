@@ -21,12 +21,13 @@ from app.kernel.http.fields import (
     UtcTime,
 )
 from app.streams import examples
+from app.streams.learning_schemas import Learning, LearningIn
 from app.streams.processor_tables import PAUSED, RUNNING
 from app.streams.processors.hook_signature import PATTERN as SECRET_PATTERN
 from app.streams.processors.positions import EARLIEST, LATEST, OFFSETS, STARTS, TIME
 from app.streams.processors.windows import FUNCTIONS
 
-KINDS = ("predict", "aggregate", "webhook")
+KINDS = ("predict", "aggregate", "learn", "webhook")
 STATES = (RUNNING, PAUSED)
 _YEAR = 366 * 86_400
 _REFERENCE = f"^{NAME_PATTERN}(@{NAME_PATTERN}|/[1-9][0-9]{{0,8}})?"
@@ -174,6 +175,7 @@ class ProcessorIn(Input):
     state = fields.String(load_default=RUNNING, validate=OneOf(STATES))
     predict = fields.Nested(PredictProcessorIn)
     aggregate = fields.Nested(AggregateProcessorIn)
+    learn = fields.Nested(LearningIn)
     webhook = fields.Nested(WebhookProcessorIn)
 
     @validates_schema(skip_on_field_errors=True)
@@ -191,6 +193,9 @@ class ProcessorPatch(Input):
     predict = fields.Nested(PredictProcessorIn, metadata=_described("Of this kind: as a whole."))
     aggregate = fields.Nested(
         AggregateProcessorIn, metadata=_described("It can't be changed: its windows would not fit.")
+    )
+    learn = fields.Nested(
+        LearningIn, metadata=_described("It can't be changed: what is learnt would not fit.")
     )
     webhook = fields.Nested(WebhookProcessorIn, metadata=_described("Of this kind: as a whole."))
 
@@ -298,6 +303,7 @@ class ProcessorSummary(Resource):
     generation = fields.Integer(required=True, metadata=_described("How often it has been reset."))
     predict = fields.Nested(PredictProcessor)
     aggregate = fields.Nested(AggregateProcessor)
+    learn = fields.Nested(Learning)
     webhook = fields.Nested(WebhookProcessor)
     created_at = UtcTime(required=True)
     updated_at = UtcTime(required=True)

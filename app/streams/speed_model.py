@@ -67,22 +67,28 @@ class SpeedModel:
             self.learner.learn_one(example.row, example.target)
         return example
 
-    def take(self, half: Half, batch: Answer | None = None) -> str | None:
+    def take(
+        self,
+        half: Half,
+        batch: Answer | None = None,
+        judged: Mapping[str, Prequential] | None = None,
+    ) -> str | None:
         """Take in a record, with the batch model's answer to its row; tells a drift.
 
-        Raises ValueError for a record that can't be learnt from.
+        What is judged is added to ``judged``, too. Raises ValueError for a record that can't be
+        learnt from; nothing has changed then.
         """
         if half.target is not None:
             self.learner.check(half.target)
         noted = None if half.row is None else self._noted(half.row, batch)
         example = self.halves.join(half, noted)
-        return None if example is None else self._learn(example)
+        return None if example is None else self._learn(example, judged or {})
 
     def _noted(self, row: Row, batch: Answer | None) -> list[Answer | None]:
         batch = None if batch is None else _rounded(batch)
         return [batch, self.learner.predict_one(row), answer([self], row, batch)]
 
-    def _learn(self, example: Example) -> str | None:
+    def _learn(self, example: Example, judged: Mapping[str, Prequential]) -> str | None:
         classified = self.spec.online.task == CLASSIFICATION
         target = as_text(example.target) if classified else example.target
         batch = example.kept[0] if example.kept else None
@@ -90,7 +96,7 @@ class SpeedModel:
         if self.spec.merge == RESIDUAL and batch is not None:
             self._correct(example.row, example.target, batch)
         self.since += 1
-        return self._judge(example.kept, target) if example.kept else None
+        return self._judge(example.kept, target, judged) if example.kept else None
 
     def _correct(self, row: Row, target: Any, batch: Answer) -> None:
         if isinstance(batch, Mapping):
@@ -99,12 +105,15 @@ class SpeedModel:
         else:
             self.correction.learn_one(row, target - batch)
 
-    def _judge(self, noted: Sequence[Answer | None], target: Any) -> str | None:
-        losses = {
-            layer: self.metrics[layer].add(told, target)
-            for layer, told in zip(LAYERS, noted, strict=True)
-            if told is not None
-        }
+    def _judge(
+        self, noted: Sequence[Answer | None], target: Any, judged: Mapping[str, Prequential]
+    ) -> str | None:
+        losses = {}
+        for layer, told in zip(LAYERS, noted, strict=True):
+            if told is not None:
+                losses[layer] = self.metrics[layer].add(told, target)
+                if layer in judged:
+                    judged[layer].add(told, target)
         if "batch" in losses and "speed" in losses:
             self.hedge.learn(self._unit(losses["batch"]), self._unit(losses["speed"]))
         # The layer that drift makes worse is the one that doesn't learn.

@@ -185,6 +185,14 @@ def upgrade() -> None:
             "processor", "partition", "start", "key", name=op.f("pk_streams_processor_windows")
         ),
     )
+    op.create_table(
+        "streams_learners",
+        sa.Column("processor", sa.String(length=36), nullable=False),
+        sa.Column("partition", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("learnt", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("state", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("processor", "partition", name=op.f("pk_streams_learners")),
+    )
 
     op.create_table(
         "streams_view_batches",
@@ -289,6 +297,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take back."""
+    op.drop_table("streams_learners")
     with op.batch_alter_table("streams_views", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_streams_views_topic_id"))
         batch_op.drop_index(batch_op.f("ix_streams_views_project"))

@@ -21,7 +21,7 @@ from sqlalchemy import create_engine, insert, select, text, update
 
 from app.kernel.errors import Invalid, Unavailable
 from app.kernel.jobs.board import SlotBoard
-from app.kernel.jobs.claims import Claims, Fenced, Interrupted, LostWorker
+from app.kernel.jobs.claims import Claims, Fenced, Interrupted, Later, LostWorker
 from app.kernel.jobs.leases import Beat, LeaseWatch
 from app.kernel.jobs.queue import LONGEST_DELAY, JobQueue, JobRow
 from app.kernel.jobs.worker import Worker
@@ -652,6 +652,20 @@ class TestDrain:
             started.wait(SECONDS)
         [row] = rows(queue)
         assert (row.state, row.attempt, row.excused) == ("queued", 1, 1)
+
+    def test_calls_again_later_whoever_steps_aside_and_counts_no_attempt(self, queue):
+        attempts = []
+
+        def handle(job):
+            attempts.append((job.attempt, job.tries_left))
+            if len(attempts) < 4:
+                raise Later(0.01, "something else goes on")
+
+        add(queue, max_attempts=2)
+        with working(queue, {"k": handle}):
+            eventually(lambda: rows(queue)[0].state == "done")
+        assert [attempt for attempt, _ in attempts] == [1, 2, 3, 4]
+        assert len({left for _, left in attempts}) == 1
 
     def test_hands_back_what_does_not_end_in_time(self, queue):
         started, may_end, told = threading.Event(), threading.Event(), []

@@ -38,6 +38,15 @@ class Interrupted(Exception):
     """The handler stopped because its worker ends or has lost the job."""
 
 
+class Later(Exception):
+    """The handler has stepped aside, while the job waits for something else: to be called again
+    after so many seconds. The attempt doesn't count."""
+
+    def __init__(self, seconds: float, why: str) -> None:
+        super().__init__(why)
+        self.seconds = seconds
+
+
 class Fenced(Exception):
     """Another worker has taken the job over: nothing may be written on its behalf."""
 

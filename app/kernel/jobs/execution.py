@@ -1,6 +1,7 @@
 """Runs the handler of one claimed job and writes how it ended.
 
 - it returns: the job is done (unless it said so itself, by ``Job.complete`` in its transaction)
+- it raises Later: queued again for that moment, and the attempt doesn't count
 - it raises an error that is ``retryable``: queued again with a growing delay, while attempts last
 - the same, or Interrupted, while the worker drains: queued again, and the attempt doesn't count
 - it raises anything else: ``on_failure(job, error)``, then the job has failed
@@ -16,7 +17,7 @@ import structlog
 
 from app.kernel import faults
 from app.kernel.errors import ServiceError
-from app.kernel.jobs.claims import Claims, Fenced, Interrupted, Job, LostWorker
+from app.kernel.jobs.claims import Claims, Fenced, Interrupted, Job, Later, LostWorker
 from app.kernel.jobs.queue import DONE, FAILED
 
 Handler = Callable[[Job], None]
@@ -68,6 +69,8 @@ class Execution:
                 log.warning("job_fenced", **about)
         elif isinstance(error, Fenced) or not job.still_mine():
             log.warning("job_fenced", **about)
+        elif isinstance(error, Later):
+            claims.hand_back(job, delay=error.seconds, excused=True)
         elif claims.draining and is_retryable(error):
             claims.hand_back(job, delay=0, excused=True)
         elif job.tries_left > 0 and is_retryable(error):

@@ -19,6 +19,7 @@ from app.streams.processors.lane import Duty, Lane, Tools
 from app.streams.processors.reading import Lease, Reader, Work
 
 PREDICT, AGGREGATE, ARCHIVE, WEBHOOK = "predict", "aggregate", "archive", "webhook"
+LEARN = "learn"
 _MOST_OVERLAP: Final = 100
 
 
@@ -40,6 +41,7 @@ def rules(guard: HookGuard) -> dict[str, KindRules]:
     return {
         PREDICT: KindRules(has_output=True),
         AGGREGATE: KindRules(has_output=True, is_folded=True, check=check_windows),
+        LEARN: KindRules(has_output=True, is_folded=True),
         WEBHOOK: KindRules(has_output=False, check=lambda config: check_hook(guard, config)),
     }
 

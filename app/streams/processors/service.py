@@ -17,6 +17,7 @@ from app.kernel.rows import all_rows
 from app.kernel.signing import KeyRing
 from app.kernel.sql import utc_now
 from app.streams.groups import Groups, lag, positions
+from app.streams.learner_tables import LearnerState
 from app.streams.lookup import find_topic, refuse_reserved
 from app.streams.processor_tables import (
     RUNNING,
@@ -44,7 +45,8 @@ PROCESSORS = Listing(
     order=("created_at", "updated_at", "name"),
     identity=Processor.id,
 )
-_TABLES: Final = (ProcessorProgress, ProcessorWatermark, ProcessorWindow)
+_FOLDED: Final = (ProcessorWatermark, ProcessorWindow, LearnerState)
+_TABLES: Final = (ProcessorProgress, *_FOLDED)
 
 
 @dataclass(frozen=True)
@@ -294,7 +296,7 @@ class Processors:
         self._groups.seek(session, row.group_id, positions(session, row.group_id))
 
     def _forget_folded(self, session: Session, row: Processor, partitions: Sequence[int]) -> None:
-        for table in (ProcessorWatermark, ProcessorWindow):
+        for table in _FOLDED:
             session.execute(
                 delete(table).where(table.processor == row.id, table.partition.in_(partitions))
             )
