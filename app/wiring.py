@@ -223,7 +223,10 @@ class Wiring(Basis):
     @cached_property
     def topics(self) -> Topics:
         """Topics of records."""
-        topics = Topics(self.database("streams"), self.ring, self.record_log, self.groups)
+        # A single server keeps one copy, whatever is asked of it.
+        replicas = 3 if self.settings.log_url else 1
+        database = self.database("streams")
+        topics = Topics(database, self.ring, self.record_log, self.groups, replicas=replicas)
         topics.referrers.append(self.processors.referrers)
         return topics
 

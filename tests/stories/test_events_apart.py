@@ -33,3 +33,22 @@ def test_each_service_tells_its_own_events_and_audit(apart):
         assert {event["source"] for event in models.get("/events").json()["items"]} == {"/models"}
         actions = {row["action"] for row in models.get("/audit").json()["items"]}
         assert actions == {"model.created", "version.registered"}
+
+
+def test_the_topic_of_events_has_those_of_services_elsewhere(apart):
+    with apart.client("streams") as streams, apart.client("datasets") as datasets:
+        datasets.post("/datasets", json={"name": "penguins"})
+        register(apart)
+        feeder = apart.services["streams"].wiring.feeder
+        assert feeder.feed_once() == 3
+        datasets.patch("/datasets/penguins", json={"description": "x"})
+        assert feeder.feed_once() == 1
+        assert feeder.feed_once() == 0
+        path = "/topics/modelyard.events/partitions/0/records"
+        found = streams.get(path).json()["items"]
+    assert sorted(record["headers"]["ce_type"] for record in found) == [
+        "modelyard.dataset.created",
+        "modelyard.dataset.updated",
+        "modelyard.model.created",
+        "modelyard.version.registered",
+    ]
