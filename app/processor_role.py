@@ -19,6 +19,8 @@ from app.kernel.process_metrics import with_metrics
 from app.streams.processors.kinds import RunningProcessors
 from app.streams.processors.reading import Source
 from app.streams.processors.runtime import Runtime
+from app.streams.views.reading import AggregateViews
+from app.streams.views.speed import SpeedLayer
 from app.wiring import Wiring
 
 
@@ -69,7 +71,11 @@ def make_runtime(wiring: Wiring, client: str) -> Runtime:
 def sources(wiring: Wiring) -> list[Source]:
     """All that there may be to read."""
     tools = wiring.reading_tools
-    return [RunningProcessors(tools.database, wiring.processor_kinds(), tools)]
+    speed = SpeedLayer(tools.database, tools.log)
+    return [
+        RunningProcessors(tools.database, wiring.processor_kinds(), tools),
+        AggregateViews(tools.database, speed, wiring.lambda_views.batches),
+    ]
 
 
 def client_name(settings: Settings, name: str) -> str:

@@ -299,6 +299,7 @@ class Wiring(Basis):
             self.database("streams"),
             self.ring,
             self.store,
+            self.groups,
             jobs=self.jobs("streams"),
             record_log=self.record_log,
         )

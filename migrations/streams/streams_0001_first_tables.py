@@ -273,6 +273,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("topic", sa.String(length=63), nullable=False),
         sa.Column("topic_id", sa.String(length=36), nullable=False),
+        sa.Column("group_id", sa.String(length=36), nullable=False),
         sa.Column("definition", sa.JSON(), nullable=False),
         sa.Column("every_seconds", sa.Integer(), nullable=True),
         sa.Column("lag_records", sa.Integer(), nullable=True),

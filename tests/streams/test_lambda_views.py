@@ -2,6 +2,7 @@
 
 import json
 import threading
+from datetime import timedelta
 
 import pytest
 
@@ -9,10 +10,14 @@ from app.kernel.jobs.claims import Claims
 from app.kernel.jobs.execution import Execution
 from app.kernel.log.seam import NewRecord
 from app.kernel.sandbox.parent import Sandbox
+from app.streams.groups import Held
+from app.streams.processors.reading import Lease
+from app.streams.processors.runtime import Runtime
 from app.streams.views.batches import JOB
 from app.streams.views.examples import NEW
-from app.streams.views.loop import ViewLoop
+from app.streams.views.reading import AggregateViews
 from app.streams.views.recompute import ViewWorker
+from app.streams.views.speed import SpeedLayer
 from tests.problems import assert_problem
 from tests.yard import Yard
 
@@ -47,10 +52,18 @@ def produce(yard, *rows):
     yard.wiring.record_log.append(topic.id, records)
 
 
-def loop_of(yard):
-    """What a processor runs for the views."""
-    wiring = yard.wiring
-    return ViewLoop(wiring.database("streams"), wiring.record_log, wiring.lambda_views.batches)
+def source_of(yard):
+    """What a processor process reads for the views."""
+    database = yard.wiring.database("streams")
+    speed = SpeedLayer(database, yard.wiring.record_log)
+    return AggregateViews(database, speed, yard.wiring.lambda_views.batches)
+
+
+def fold(yard):
+    """A step in each partition of the view."""
+    (view_work,) = source_of(yard)()
+    for partition in range(2):
+        view_work.open(Lease("", "", Held(partition, 0, 0))).step()
 
 
 def work(yard):
@@ -72,7 +85,7 @@ def flight(minutes, origin="EWR", carrier="UA"):
 def test_a_view_answers_before_its_first_batch_and_after_it(served):
     client, yard = served
     produce(yard, flight(5), flight(11), flight(2, "JFK"))
-    assert loop_of(yard).turn() == 3
+    fold(yard)
     key = {"key": '["EWR", "UA"]'}
     before = client.get(f"{DELAYS}/value", query_string=key).json
     assert before["values"] == {
@@ -103,15 +116,15 @@ def test_a_view_answers_before_its_first_batch_and_after_it(served):
 def test_a_batch_is_made_when_enough_records_have_come(served):
     client, yard = served
     produce(yard, *(flight(minute) for minute in range(4)))
-    loop_of(yard).turn()
+    fold(yard)
     assert client.get(f"{DELAYS}/batches").json["items"] == []
     produce(yard, flight(9))
-    loop_of(yard).turn()
+    fold(yard)
     (batch,) = client.get(f"{DELAYS}/batches").json["items"]
     assert (batch["cause"], batch["state"]) == ("lag", "queued")
-    loop_of(yard).turn()
+    fold(yard)
     work(yard)
-    loop_of(yard).turn()
+    fold(yard)
     assert len(client.get(f"{DELAYS}/batches").json["items"]) == 1
     assert client.get(DELAYS).json["batch_version"] == 1
 
@@ -121,23 +134,31 @@ def test_a_batch_is_made_after_so_many_seconds_where_records_have_come(served):
     client.patch(DELAYS, json={"batch": {"every_seconds": 1}})
     view = yard.wiring.lambda_views.get(yard.call(), "delays")
     batches = yard.wiring.lambda_views.batches
-    later = view.created_at.replace(year=view.created_at.year + 1)
-    assert batches.tend(later) == 0
+    later = view.created_at + timedelta(seconds=2)
+    assert not batches.tend(view.id, later)
     produce(yard, flight(1))
-    assert batches.tend(view.created_at) == 0
-    assert batches.tend(later) == 1
+    assert not batches.tend(view.id, view.created_at)
+    assert batches.tend(view.id, later)
     assert client.get(f"{DELAYS}/batches/1").json["cause"] == "schedule"
 
 
-def test_the_loop_ends_when_it_is_told_to(served):
+def test_a_process_that_reads_topics_folds_for_views_until_it_is_stopped(served):
     client, yard = served
-    produce(yard, flight(1))
-    stopped = threading.Event()
-    thread = threading.Thread(target=loop_of(yard).run, args=(stopped,))
+    produce(yard, flight(1), flight(2))
+    wiring = yard.wiring
+    runtime = Runtime(
+        wiring.database("streams"),
+        wiring.record_log,
+        wiring.groups,
+        [source_of(yard)],
+        client="test",
+        threads=2,
+    )
+    thread = threading.Thread(target=runtime.run)
     thread.start()
     while client.get(f"{DELAYS}/state").json["behind"]:
         pass
-    stopped.set()
+    runtime.stop()
     thread.join(10)
     assert not thread.is_alive()
 
@@ -145,7 +166,7 @@ def test_the_loop_ends_when_it_is_told_to(served):
 def test_groups_are_listed_with_what_they_tell(served):
     client, yard = served
     produce(yard, flight(5), flight(7, "JFK"), flight("?", "LGA"), "no object", flight(1, "JFK"))
-    loop_of(yard).turn()
+    fold(yard)
     first = client.get(f"{DELAYS}/values?page_size=2").json
     assert [item["group"] for item in first["items"]] == [
         {"origin": "EWR", "carrier": "UA"},
@@ -174,7 +195,7 @@ def test_without_a_speed_layer_answers_go_on_and_tell_what_they_lack(served):
 def test_the_state_tells_how_far_each_partition_is(served):
     client, yard = served
     produce(yard, flight(5), flight(6), flight(7))
-    loop_of(yard).turn()
+    fold(yard)
     state = client.get(f"{DELAYS}/state").json
     assert [(p["batch_offset"], p["speed_offset"], p["head"]) for p in state["partitions"]] == [
         (0, 2, 2),
@@ -211,7 +232,7 @@ def test_a_topic_stays_while_a_view_is_made_of_it(served):
     assert_problem(refused, 409)
     assert [one["subject"] for one in refused.json["referrers"]] == ["lambda-views/delays"]
     produce(yard, flight(1))
-    loop_of(yard).turn()
+    fold(yard)
     client.post(f"{DELAYS}/batches")
     work(yard)
     client.delete(DELAYS)

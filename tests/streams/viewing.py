@@ -126,6 +126,7 @@ class Viewing:
             kind="aggregate",
             topic="flights",
             topic_id=self.topic,
+            group_id=new_id(),
             definition=definition,
             every_seconds=None,
             lag_records=None,

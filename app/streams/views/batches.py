@@ -10,13 +10,12 @@ from sqlalchemy.orm import Session
 
 from app.kernel.auth import Call
 from app.kernel.changes import Change
-from app.kernel.errors import Conflict, NotFound, ServiceError
+from app.kernel.errors import Conflict, NotFound
 from app.kernel.http.pagination import Listing, Page
 from app.kernel.jobs.bounds import BoundedQueue
 from app.kernel.log.seam import RecordLog
 from app.kernel.long_work.desk import WorkDesk, WorkKind
 from app.kernel.long_work.lifecycle import ENDED, SUCCEEDED, Made
-from app.kernel.rows import all_rows
 from app.kernel.signing import KeyRing
 from app.kernel.sql import Database, new_id
 from app.streams.views.lookup import find_view
@@ -106,22 +105,22 @@ class ViewBatches(WorkDesk[ViewBatch]):
             cause=cause,
         )
 
-    def tend(self, now: datetime) -> int:
-        """Ask for the batches that are due; how many were asked for. One at a time of a view."""
-        asked = 0
-        for view in all_rows(self._database, LambdaView):
-            if view.every_seconds is None and view.lag_records is None:
-                continue
-            try:
-                cause = self._cause(view, now)
-                if cause is not None:
-                    self.create(_call_for(view), view.name, cause)
-                    asked += 1
-            except Conflict as error:
-                log.info("batch_not_due", view=view.subject, why=error.detail)
-            except ServiceError as error:
-                log.warning("batch_not_asked_for", view=view.subject, why=error.detail)
-        return asked
+    def tend(self, view_id: str, now: datetime) -> bool:
+        """Ask for a batch of a view where one is due; whether it was asked for."""
+        with self._database.read() as session:
+            view = session.get(LambdaView, view_id)
+        if view is None or (view.every_seconds is None and view.lag_records is None):
+            return False
+        cause = self._cause(view, now)
+        if cause is None:
+            return False
+        try:
+            self.create(_call_for(view), view.name, cause)
+        except (Conflict, NotFound) as error:
+            # Others were faster, or it can't be made any more: answers tell so.
+            log.info("batch_not_made", view=view.subject, why=error.detail)
+            return False
+        return True
 
     def _cause(self, view: LambdaView, now: datetime) -> str | None:
         """Why a batch is due; None when none is."""

@@ -18,6 +18,7 @@ from app.kernel.log.seam import RecordLog
 from app.kernel.long_work.lifecycle import forget_events
 from app.kernel.signing import KeyRing
 from app.kernel.sql import Database, new_id
+from app.streams.groups import Groups
 from app.streams.lookup import find_topic
 from app.streams.tables import Topic
 from app.streams.views.answers import Answers
@@ -46,7 +47,8 @@ _COLUMNS = ("name", "description", "tags", "kind", "topic", "batch")
 class LambdaViews:
     """What can be done with views; ``batches`` and ``answers`` do the rest.
 
-    A view's ``definition`` is what the request says under the name of its kind; ``of_topic`` says
+    Which process folds which partition is decided by a group of readers, one for each view. A
+    view's ``definition`` is what the request says under the name of its kind; ``of_topic`` says
     which views need a topic to stay.
     """
 
@@ -55,6 +57,7 @@ class LambdaViews:
         database: Database,
         ring: KeyRing,
         store: ArtifactStore,
+        groups: Groups,
         *,
         jobs: BoundedQueue,
         record_log: RecordLog,
@@ -64,6 +67,7 @@ class LambdaViews:
         self._changes = Changes(database, "streams")
         self._ring = ring
         self._jobs = jobs
+        self._groups = groups
         self._log = record_log
         self._clock = clock
         self._swaps = Swaps(database, store, clock)
@@ -96,6 +100,11 @@ class LambdaViews:
                 # Locked: from now on it can't be deleted without seeing the view.
                 if find_topic(change.session, call, topic.name, lock=True).id != topic.id:
                     raise Conflict(f"The topic {topic.name} is being made anew")
+                offsets = {int(place): first for place, first in origin.items()}
+                group = self._groups.make(
+                    change.session, topic, view.subject, offsets, owner=view.subject
+                )
+                view.group_id = group.id
                 change.session.add(view)
                 change.session.flush()
                 add_states(change.session, view.id, 0, origin, self._clock)
@@ -128,6 +137,7 @@ class LambdaViews:
                 forget_events(change.session, batch)
                 change.session.delete(batch)
             change.session.execute(delete(SpeedState).where(SpeedState.view_id == view.id))
+            self._groups.remove(change.session, view.group_id)
             change.record("lambda-view.deleted", view.subject, _about(view))
             change.session.delete(view)
         self._swaps.clear(view.id, batches)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -43,9 +43,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Moved:
-    """What a step did: how many records it folded in, and whether there is no way on."""
+    """What a step did: how many records it folded in, the offset that the state is known to have
+    come to, and whether there is no way on."""
 
     records: int = 0
+    offset: int = 0
     gap: bool = False
 
 
@@ -59,13 +61,40 @@ class SpeedLayer:
 
     def advance(self, view_id: str, partition: int, limit: int = AT_ONCE) -> Moved:
         """Fold the next records into the state that answers are merged with, if there are any."""
+        mine = LambdaView.serving_number == SpeedState.number
+        return self._move(view_id, partition, limit, mine)
+
+    def step(self, place: Place, limit: int = AT_ONCE) -> Moved:
+        """Fold the next records into a state; nothing, where it is gone or others were faster."""
+        mine = SpeedState.number == place.number
+        return self._move(place.view_id, place.partition, limit, mine)
+
+    def _move(self, view_id: str, partition: int, limit: int, which: ColumnElement[bool]) -> Moved:
+        query = (
+            select(LambdaView.topic_id, LambdaView.definition, SpeedState.number, SpeedState.offset)
+            .join(SpeedState, SpeedState.view_id == LambdaView.id)
+            .where(LambdaView.id == view_id, SpeedState.partition == partition, which)
+        )
         with self._database.read() as session:
-            number = session.scalar(
-                select(LambdaView.serving_number).where(LambdaView.id == view_id)
-            )
-        if number is None:
+            found = session.execute(query).one_or_none()
+        if found is None:
             return Moved()
-        return self.step(Place(view_id, number, partition), limit)
+        try:
+            records = self._log.read(found.topic_id, partition, found.offset, limit)
+        except OffsetGone:
+            return Moved(0, found.offset, gap=True)
+        if not records:
+            return Moved(0, found.offset)
+        aggregation = Aggregation.of(found.definition)
+        groups = aggregation.fold(record.value for record in records)
+        faults.hit("views.folded")
+        place = Place(view_id, found.number, partition)
+        end = records[-1].offset + 1
+        with self._database.write() as session:
+            if not self._enter(session, place, aggregation, groups, (found.offset, end)):
+                return Moved(0, found.offset)
+            faults.hit("views.entered")
+        return Moved(len(records), end)
 
     def offsets(self, view_id: str, number: int | None = None) -> dict[int, int]:
         """How far the speed states after a batch have come; without a number, those in place."""
@@ -77,29 +106,6 @@ class SpeedLayer:
             query = query.where(SpeedState.number == number)
         with self._database.read() as session:
             return {row[0]: row[1] for row in session.execute(query)}
-
-    def step(self, place: Place, limit: int = AT_ONCE) -> Moved:
-        """Fold the next records into a state; nothing, where it is gone or others were faster."""
-        with self._database.read() as session:
-            view = session.get(LambdaView, place.view_id)
-            state = session.get(SpeedState, (place.view_id, place.number, place.partition))
-        if view is None or state is None:
-            return Moved()
-        try:
-            records = self._log.read(view.topic_id, place.partition, state.offset, limit)
-        except OffsetGone:
-            return Moved(gap=True)
-        if not records:
-            return Moved()
-        aggregation = Aggregation.of(view.definition)
-        groups = aggregation.fold(record.value for record in records)
-        faults.hit("views.folded")
-        end = records[-1].offset + 1
-        with self._database.write() as session:
-            if not self._enter(session, place, aggregation, groups, (state.offset, end)):
-                return Moved()
-            faults.hit("views.entered")
-        return Moved(len(records))
 
     def follow(self, session: Session, place: Place, end: int) -> bool:
         """Fold what is missing before an offset into a state that the caller has locked, in its

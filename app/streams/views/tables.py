@@ -35,6 +35,7 @@ class LambdaView(ResourceRow, StreamsBase):
     kind: Mapped[str] = mapped_column(String(16))
     topic: Mapped[str] = mapped_column(String(63))
     topic_id: Mapped[str] = mapped_column(String(36), index=True)
+    group_id: Mapped[str] = mapped_column(String(36))
     definition: Mapped[dict[str, Any]] = mapped_column(JSON)
     every_seconds: Mapped[int | None] = mapped_column(Integer)
     lag_records: Mapped[int | None] = mapped_column(Integer)
