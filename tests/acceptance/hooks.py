@@ -30,6 +30,7 @@ _MEANINGS = {
     ),
     "where webhooks may go, which the operator says": ("not_allowed",),
     "a partition named twice": ("repeated",),
+    "a group of a view that can't be, by what the view is grouped by": ("not_a_key",),
     "an alias that reads like a version": ("reserved",),
     "the Idempotency-Key was used for something else": ("key_reused",),
     "the digest is not that of the body": ("mismatch",),

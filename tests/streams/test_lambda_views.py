@@ -277,10 +277,10 @@ MEASURE = {"name": "n", "function": "count"}
             {"aggregate": {"measures": [{"name": "x", "function": "mode"}]}},
             "/aggregate/measures/0/function",
         ),
-        ({"aggregate": {"measures": [MEASURE, MEASURE]}}, "/aggregate/measures"),
+        ({"aggregate": {"measures": [MEASURE, MEASURE]}}, "/aggregate/measures/1"),
         (
             {"aggregate": {"measures": [MEASURE], "group_by": ["a", "a"]}},
-            "/aggregate/group_by",
+            "/aggregate/group_by/1",
         ),
         ({"kind": "model"}, "/kind"),
         ({"aggregate": None}, "/aggregate"),

@@ -249,16 +249,16 @@ def parse_key(aggregation: Aggregation, text: str | None) -> str:
     """The canonical text of a group that a client names; raises Invalid."""
     wanted = f"A JSON array with a value for each of: {', '.join(aggregation.group_by)}"
     if text is None and aggregation.group_by:
-        raise Invalid.at("?key", "required", wanted)
+        raise Invalid.at("?key", "not_a_key", wanted)
     try:
         values = msgspec.json.decode(text or "[]")
     except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError) as error:
-        raise Invalid.at("?key", "invalid", wanted) from error
+        raise Invalid.at("?key", "not_a_key", wanted) from error
     if not isinstance(values, list) or len(values) != len(aggregation.group_by):
-        raise Invalid.at("?key", "invalid", wanted)
+        raise Invalid.at("?key", "not_a_key", wanted)
     key = key_of(values)
     if key is None:
-        raise Invalid.at("?key", "invalid", "Strings, numbers, booleans or null, not too long")
+        raise Invalid.at("?key", "not_a_key", "Strings, numbers, booleans or null, not too long")
     return key
 
 

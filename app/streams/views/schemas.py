@@ -79,16 +79,6 @@ class AggregateIn(Input):
     )
     measures = fields.List(fields.Nested(MeasureIn), required=True, validate=Length(min=1, max=32))
 
-    @validates_schema
-    def once_each(self, data: dict[str, Any], **_: Any) -> None:
-        """A name is that of one thing."""
-        for field, names in (
-            ("group_by", data["group_by"]),
-            ("measures", [measure["name"] for measure in data["measures"]]),
-        ):
-            if len(set(names)) < len(names):
-                raise ValidationError("Each name once.", field)
-
 
 class ScheduleIn(Input):
     """When batches are made by themselves; null: never."""

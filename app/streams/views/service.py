@@ -1,6 +1,6 @@
 """Lambda views as resources: made, listed, changed, deleted."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import delete, select
@@ -42,6 +42,26 @@ VIEWS = Listing(
     identity=LambdaView.id,
 )
 _COLUMNS = ("name", "description", "tags", "kind", "topic", "batch")
+
+
+def refuse_twins(definition: Mapping[str, Any]) -> None:
+    """Raise Invalid where two fields or two measures have one name."""
+    named = {
+        "group_by": definition["group_by"],
+        "measures": [measure["name"] for measure in definition["measures"]],
+    }
+    for member, names in named.items():
+        for place, name in enumerate(names):
+            if name in names[:place]:
+                raise Invalid.at(f"/aggregate/{member}/{place}", "duplicate", "It stands twice")
+
+
+KINDS: Mapping[str, Callable[[Mapping[str, Any]], None]] = {"aggregate": refuse_twins}
+"""What refuses a definition that its schema lets pass, by the kinds of views.
+
+A new kind is a row here, its fields in ``schemas``, who answers for it (``answers`` does for
+aggregate views), and in the processor role a source of its own.
+"""
 
 
 class LambdaViews:
@@ -91,6 +111,7 @@ class LambdaViews:
 
         Raises Conflict when the name is taken, Invalid for a topic that isn't there.
         """
+        KINDS[wanted["kind"]](wanted[wanted["kind"]])
         try:
             with self._database.read() as session:
                 topic = find_topic(session, call, wanted["topic"])
