@@ -57,6 +57,26 @@ def postgres_url(postgres_server):
 
 
 @pytest.fixture(scope="session")
+def owned_postgres_url(postgres_server, postgres_url):
+    """A function that makes a fresh database which only a user of its own can reach."""
+    engine = create_engine(
+        make_url(postgres_server).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
+    )
+
+    def fresh_owned_database():
+        url = make_url(postgres_url())
+        owner = f"owner_of_{url.database}"
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE ROLE {owner} LOGIN"))
+            connection.execute(text(f"ALTER DATABASE {url.database} OWNER TO {owner}"))
+            connection.execute(text(f"REVOKE CONNECT ON DATABASE {url.database} FROM PUBLIC"))
+        return url.set(username=owner, password=None).render_as_string(hide_password=False)
+
+    yield fresh_owned_database
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
 def empty_databases():
     """Databases on Postgres that tests have given back."""
     return []

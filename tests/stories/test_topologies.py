@@ -1,6 +1,8 @@
 """The same story, whether services share a process or nothing but the network."""
 
 import pytest
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.exc import OperationalError
 
 from app.settings_table import SERVICES
 from tests.fleet import ALONE, COARSE, Fleet
@@ -10,10 +12,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module", params=["coarse", "alone"])
-def fleet(request, tmp_path_factory, postgres_url):
-    """Two servers, or six; each service has a database of its own on Postgres."""
+def fleet(request, tmp_path_factory, owned_postgres_url):
+    """Two servers, or six; each service has a database and a user of its own on Postgres."""
     groups = COARSE if request.param == "coarse" else ALONE
-    databases = {service: postgres_url() for service in SERVICES}
+    databases = {service: owned_postgres_url() for service in SERVICES}
     with Fleet(tmp_path_factory.mktemp("fleet"), groups, databases) as running:
         yield running
 
@@ -25,6 +27,21 @@ def test_a_table_becomes_a_prediction(fleet):
         assert refused.status_code == 409, refused.text
         told = client.get("/events", params={"limit": 1000}).json()["items"]
         assert {event["source"] for event in told} >= {"/datasets", "/training", "/models"}
+
+
+def test_no_service_can_read_the_tables_of_another(fleet):
+    urls = {
+        server.environment[f"MODELYARD_{name.upper()}_DATABASE_URL"]
+        for name, server in fleet.servers.items()
+    }
+    assert len(urls) == len(SERVICES)
+    models, training = (
+        make_url(fleet.servers[name].environment[f"MODELYARD_{name.upper()}_DATABASE_URL"])
+        for name in ("models", "training")
+    )
+    other = create_engine(models.set(database=training.database))
+    with pytest.raises(OperationalError, match="permission denied"):
+        other.connect()
 
 
 def test_services_that_need_no_other_go_on_while_it_is_away(fleet):
