@@ -114,14 +114,19 @@ class RunningProcessors:
         self._database = database
         self._kinds = kinds
         self._tools = tools
+        self._seen: Sequence[object] = ()
+        self._works: Sequence[ProcessorWork] = ()
 
     def __call__(self) -> Sequence[Work]:
-        """What is to be read right now."""
-        query = select(Processor).where(Processor.state == RUNNING).order_by(Processor.id)
+        """What is to be read right now; rows are read only when some have changed."""
+        running = (Processor.state == RUNNING) & Processor.kind.in_(list(self._kinds))
+        versions = select(Processor.id, Processor.row_version).where(running).order_by(Processor.id)
         with self._database.read() as session:
-            rows = list(session.scalars(query))
-        return [
-            ProcessorWork(row, self._kinds[row.kind], self._tools)
-            for row in rows
-            if row.kind in self._kinds
-        ]
+            seen = session.execute(versions).all()
+            if seen != self._seen:
+                rows = session.scalars(select(Processor).where(running).order_by(Processor.id))
+                self._works = [
+                    ProcessorWork(row, self._kinds[row.kind], self._tools) for row in rows
+                ]
+                self._seen = [(work.row.id, work.row.row_version) for work in self._works]
+        return self._works

@@ -26,7 +26,7 @@ from app.streams.processors.reading import AT_ONCE, Lease, Reader, Rest, Source,
 from app.streams.tables import Member
 
 _LOOK_SECONDS: Final = 1.0
-_SHORTEST, _LONGEST, _LONGER = 0.05, 0.5, 1.25
+_SHORTEST, _LONGEST, _LONGER = 0.05, 1.0, 1.2
 _GRACE_SECONDS: Final = 3.0
 _RENEWALS: Final = 3
 log = structlog.get_logger("processors")
