@@ -42,6 +42,11 @@ class NatsServer:
         """Where clients find it."""
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def pid(self):
+        """Of its process."""
+        return self._process.pid
+
     def start(self):
         """Start it; ``wait_until_ready`` says when it serves."""
         with (self.folder / "server.log").open("ab") as log:

@@ -82,3 +82,11 @@ def read_all(log, topic, partition=0, limit=100):
 def values(records):
     """The numbers of records made by ``numbered``."""
     return [int(record.value) for record in records]
+
+
+def until(condition, seconds=60):
+    """Until it holds; AssertionError when it takes too long."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)

@@ -1,7 +1,9 @@
 """A record log in NATS: its outbox, how one is let in, and what happens while NATS is away."""
 
+import subprocess
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
@@ -15,8 +17,8 @@ from app.kernel.log.seam import Appended, Full, NewRecord, Shape
 from app.kernel.sql import Database, new_id, utc_now
 from app.settings_table import SettingsError
 from tests.kernel.log.conftest import migrated
-from tests.kernel.log.engines import NatsEngine, new_topic, numbered, read_all, values
-from tests.nats import NatsServer
+from tests.kernel.log.engines import NatsEngine, new_topic, numbered, read_all, until, values
+from tests.nats import BINARY, NatsServer
 from tests.yard import Yard
 
 SECRET = "s3cret-pass"
@@ -31,14 +33,6 @@ def engine(nats_engine):
 def outbox_url(tmp_path):
     """A database with nothing but an empty outbox."""
     return migrated(f"sqlite:///{tmp_path / 'outbox.db'}")
-
-
-def until(condition, seconds=20):
-    """Until it holds; AssertionError when it takes too long."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def waiting(database, topic):
@@ -273,3 +267,12 @@ def test_topics_over_rest_lie_in_nats(engine, tmp_path):
     with yard.wiring.database("streams").read() as session:
         assert session.scalar(select(func.count()).select_from(LogOutbox)) == 0
     yard.close()
+
+
+def test_the_documented_configuration_of_a_server_is_one(tmp_path):
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "nats.md").read_text()
+    written = page.partition("```conf\n")[2].partition("```")[0]
+    assert "sync_interval: always" in written
+    path = tmp_path / "server.conf"
+    path.write_text(written.replace("/var/lib/nats", str(tmp_path)))
+    subprocess.run([BINARY, "-t", "-c", path], check=True, capture_output=True)

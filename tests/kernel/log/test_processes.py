@@ -8,7 +8,7 @@ import time
 
 from sqlalchemy import insert, select
 
-from tests.kernel.log.engines import new_topic, numbered, read_all, values
+from tests.kernel.log.engines import new_topic, numbered, read_all, until, values
 from tests.kernel.log.processes import positions
 
 
@@ -34,7 +34,7 @@ def test_a_writer_that_is_killed_and_starts_again_leaves_nothing_out_and_nothing
     topic, count, killed = new_topic(log), 300, []
     for kill_at in (40, 90, 140):
         pid = nursery.start(engine, "write", topic, "w", count)
-        wait_for(lambda at=kill_at: log.bounds(topic)[0][1] >= at)
+        until(lambda at=kill_at: log.bounds(topic)[0][1] >= at)
         os.kill(pid, signal.SIGKILL)
         killed.append(nursery.wait()[1] == -signal.SIGKILL)
     assert any(killed)
@@ -57,12 +57,12 @@ def test_effects_happen_once_whenever_the_worker_is_killed(engine, log, nursery)
     for number, end in ends.items():
         for part in (0.1, 0.3, 0.5):
             pid = nursery.start(engine, "add_up", source, target, number, end)
-            wait_for(lambda n=number, e=end * part: position_of(engine, source, n) >= e)
+            until(lambda n=number, e=end * part: position_of(engine, source, n) >= e)
             os.kill(pid, signal.SIGKILL)
             killed.append(nursery.wait()[1] == -signal.SIGKILL)
         nursery.start(engine, "add_up", source, target, number, end)
         assert nursery.wait()[1] == 0
-        wait_for(lambda n=number, e=end: log.bounds(target)[n][1] >= e)
+        until(lambda n=number, e=end: log.bounds(target)[n][1] >= e)
         expected, total = [], 0
         for value in values(read_all(log, source, number)):
             total += value
@@ -76,14 +76,6 @@ def position_of(engine, source, number):
     of_this = (positions.c.topic == source) & (positions.c.partition == number)
     with engine.database.read() as session:
         return session.scalar(select(positions.c.position).where(of_this))
-
-
-def wait_for(condition):
-    """Until it holds; AssertionError when it takes too long."""
-    until = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def test_a_replay_gives_the_same_digest_on_every_engine(
