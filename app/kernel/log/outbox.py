@@ -9,6 +9,7 @@ One relay at a time has the lease; two would only do one another's work.
 """
 
 import json
+import os
 import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -97,8 +98,10 @@ class Outbox:
         self._database = database
         self._append = append
         self._clock = clock
+        self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
+        self._relays_in: int | None = None
 
     def put(self, session: Session, topic: str, records: Sequence[NewRecord]) -> None:
         """Let records wait; raises Full where too many do, TooLarge for one that is too large."""
@@ -125,18 +128,23 @@ class Outbox:
         ]
         if rows:
             session.connection().execute(insert(LogOutbox), rows)
+            # It finds them when the transaction has committed.
+            self.start()
 
     def start(self) -> None:
-        """Relay from now on, in a thread of its own."""
-        self._stopped = threading.Event()
-        relay = _Relay(self._database, self._append, self._clock, self._stopped)
-        self._thread = threading.Thread(target=relay.run, daemon=True, name="log-relay")
-        self._thread.start()
+        """Relay from now on, in a thread of this process."""
+        with self._lock:
+            if self._relays_in == os.getpid() and not self._stopped.is_set():
+                return
+            self._relays_in, self._stopped = os.getpid(), threading.Event()
+            relay = _Relay(self._database, self._append, self._clock, self._stopped)
+            self._thread = threading.Thread(target=relay.run, daemon=True, name="log-relay")
+            self._thread.start()
 
     def stop(self) -> None:
         """Relay no more: another may."""
         self._stopped.set()
-        if self._thread is not None:
+        if self._thread is not None and self._relays_in == os.getpid():
             self._thread.join(_STOP_SECONDS)
 
 

@@ -67,6 +67,7 @@ def produce(engine, cluster, count, kills):
     return found
 
 
+@pytest.mark.fault("F37")
 def test_a_leader_that_is_killed_while_producing_loses_doubles_and_reorders_nothing(
     cluster, engine
 ):
@@ -75,6 +76,7 @@ def test_a_leader_that_is_killed_while_producing_loses_doubles_and_reorders_noth
     assert [record.offset for record in found] == list(range(1500))
 
 
+@pytest.mark.fault("F37")
 @pytest.mark.slow
 @pytest.mark.long
 def test_three_leaders_killed_while_producing_6000_records(cluster, engine):
@@ -92,6 +94,7 @@ def is_usable(log):
     return True
 
 
+@pytest.mark.fault("F37")
 def test_without_a_majority_nothing_is_taken_and_all_of_it_goes_on_after(cluster, engine):
     log = engine.open()
     topic = new_topic(log, replicas=3)
