@@ -20,6 +20,8 @@ READY_SECONDS = 100.0
 STOP_SECONDS = 30.0
 # Else each client reads all the certificates of the world, which costs more than its calls.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+# For a server that is asked for no work: half of its processes would have none.
+NO_WORK = {"MODELYARD_WORKERS": "0", "MODELYARD_PROCESSORS": "0"}
 
 
 def free_port() -> int:

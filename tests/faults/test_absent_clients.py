@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.faults.rounds import rounds
-from tests.server import NO_TLS, Server
+from tests.server import NO_TLS, NO_WORK, Server
 
 CSV = "species,mass\n" + "Adelie,3750\nGentoo,5200\n" * 100_000
 CSV_TYPE = {"Content-Type": "text/csv"}
@@ -27,7 +27,7 @@ KEPT = 32
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """A server with a dataset of two megabytes."""
-    with Server(tmp_path_factory.mktemp("absent")) as started:
+    with Server(tmp_path_factory.mktemp("absent"), NO_WORK) as started:
         with started.client() as client:
             client.post("/datasets", json={"name": "penguins"}).raise_for_status()
             client.post(VERSIONS, content=CSV, headers=CSV_TYPE).raise_for_status()

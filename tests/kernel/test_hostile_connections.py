@@ -8,7 +8,7 @@ import time
 import httpx
 import pytest
 
-from tests.server import NO_TLS, Server
+from tests.server import NO_TLS, NO_WORK, Server
 
 PROJECTS = "/api/v1/projects"
 JSON = "Content-Type: application/json"
@@ -20,7 +20,7 @@ SOON = 5
 def server(tmp_path_factory):
     """``modelyard serve`` with what it logs."""
     home = tmp_path_factory.mktemp("attacked")
-    with Server(home, {"MODELYARD_LOG_LEVEL": "info"}) as started:
+    with Server(home, {"MODELYARD_LOG_LEVEL": "info", **NO_WORK}) as started:
         yield started
 
 
