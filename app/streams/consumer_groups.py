@@ -79,19 +79,18 @@ class ConsumerGroups:
 
     def create(self, call: Call, name: str, topic: str, start: str, **fields: Any) -> Group:
         """A group without members, at the start or the end of a topic; Invalid, Conflict."""
-        try:
-            shown = self._topics.get(call, topic)
-        except NotFound as error:
-            raise Invalid.at("/topic", "unknown_topic", f"There is no topic {topic}") from error
         place = 0 if start == EARLIEST else 1
-        offsets = {partition: bounds[place] for partition, bounds in shown.bounds.items()}
         try:
+            bounds = self._topics.get(call, topic).bounds
+            offsets = {partition: both[place] for partition, both in bounds.items()}
             with self._changes.begin(call) as change:
                 row = find_topic(change.session, call, topic, lock=True)
                 group = self._groups.make(change.session, row, name, offsets, **fields)
                 told = {"group": name, "topic": topic, "start": start}
                 change.record("consumer-group.created", group.subject, told)
                 change.answer(group)
+        except NotFound as error:
+            raise Invalid.at("/topic", "unknown_topic", f"There is no topic {topic}") from error
         except IntegrityError as error:
             raise Conflict(f"There is a consumer group {name} already") from error
         return group

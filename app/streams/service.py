@@ -15,7 +15,14 @@ from sqlalchemy.orm import Session
 
 from app.kernel.auth import Call
 from app.kernel.changes import Changes
-from app.kernel.errors import Conflict, Invalid, ServiceError, StillReferred
+from app.kernel.errors import (
+    Conflict,
+    Invalid,
+    NotFound,
+    ServiceError,
+    StillReferred,
+    Unavailable,
+)
 from app.kernel.http.pagination import Listing, Page
 from app.kernel.log.seam import RecordLog
 from app.kernel.signing import KeyRing
@@ -118,9 +125,10 @@ class Topics:
                 "/name", "reserved", f"Names that begin with {RESERVED_PREFIX} are ours"
             )
         row = self._make(call, name, fields)
-        shown = self._shown(row)
+        shown = ShownTopic(row, dict.fromkeys(range(row.partitions), (0, 0)))
         with self._changes.begin(call) as change:
-            self._settle(change.session, row)
+            if not self._settle(change.session, row):
+                raise Unavailable("Making the topic took too long: it was given up", retry_after=1)
             change.record("topic.created", row.subject, told_of(row))
             change.answer(shown)
         return shown
@@ -130,7 +138,7 @@ class Topics:
         call = Call(project, _SYSTEM, frozenset(), _SYSTEM)
         try:
             return self.find(call, EVENTS_TOPIC)
-        except ServiceError:
+        except NotFound:
             fields: dict[str, Any] = {
                 "description": "What happens in the project",
                 "max_age_seconds": int(kept.total_seconds()),
@@ -226,14 +234,16 @@ class Topics:
             if found is not None:
                 session.delete(found)
 
-    def _settle(self, session: Session, row: Topic) -> None:
-        """Nothing is pending any more; that alone changes no ETag."""
-        session.execute(
+    def _settle(self, session: Session, row: Topic) -> bool:
+        """Nothing is pending any more, if the row is as it was; that alone changes no ETag."""
+        settled = session.scalar(
             update(Topic)
             .where(Topic.id == row.id, Topic.row_version == row.row_version)
             .values(pending=None, updated_at=Topic.updated_at)
+            .returning(Topic.id)
             .execution_options(synchronize_session=False)
         )
+        return settled is not None
 
     def _shown(self, row: Topic) -> ShownTopic:
         return ShownTopic(row, self.log.bounds(row.id))

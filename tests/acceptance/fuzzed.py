@@ -22,6 +22,12 @@ def furnish(server: Server) -> dict[str, list[Any]]:
         batch = {"model": "penguins", "dataset": "penguins"}
         batched = _succeeds(client, "POST", "/batch-predictions", batch)["id"]
         wait_for(client, f"/batch-predictions/{batched}")
+        _succeeds(client, "POST", "/topics", {"name": "penguins"})
+        _succeeds(client, "POST", "/topics/penguins/records", {"records": [{"value": 1}] * 20})
+        group = {"name": "penguins", "topic": "penguins"}
+        _succeeds(client, "POST", "/consumer-groups", group)
+        members = "/consumer-groups/penguins/members"
+        member = _succeeds(client, "POST", members, {"client": "fuzzed"})["id"]
         spares = _spares(client)
         return {
             "names": ["penguins"],
@@ -35,6 +41,8 @@ def furnish(server: Server) -> dict[str, list[Any]]:
             "runs": [run],
             "batches": [batched],
             "predictions": [_predict(client)],
+            "partitions": [0],
+            "members": [member],
             **spares,
         }
 
@@ -43,6 +51,7 @@ def _spares(client: httpx.Client) -> dict[str, list[Any]]:
     for name in _SPARES:
         _succeeds(client, "POST", "/datasets", {"name": name})
         _succeeds(client, "POST", "/models", {"name": name})
+        _succeeds(client, "POST", "/topics", {"name": name})
         _succeeds(client, "PUT", f"/models/penguins/aliases/{name}", {"version": 1})
     key = {"name": "spare", "role": "viewer"}
     return {

@@ -113,13 +113,15 @@ def test_a_topic_that_a_living_group_reads_stays(yard):
     assert yard.client().delete(f"{TOPICS}/flights").status_code == 204
 
 
-def test_what_a_dead_process_left_half_made_is_swept_and_its_name_is_free(yard):
+def away(*_):
+    raise Unavailable("away")
+
+
+def test_what_a_dead_process_left_half_made_is_swept_and_its_name_is_free(yard, monkeypatch):
     topics = yard.wiring.topics
-    created = topics.log.create
-    topics.log.create = refuse = lambda *_: (_ for _ in ()).throw(Unavailable("away"))
-    assert refuse
+    monkeypatch.setattr(topics.log, "create", away)
     assert_problem(yard.client().post(TOPICS, json={"name": "flights"}), 503)
-    topics.log.create = created
+    monkeypatch.undo()
 
     assert make_topic(yard).status_code == 201
     with topics.database.write() as session:
@@ -128,6 +130,22 @@ def test_what_a_dead_process_left_half_made_is_swept_and_its_name_is_free(yard):
     assert_problem(yard.client().get(f"{TOPICS}/flights"), 404)
     assert topics.sweep() == 1
     assert make_topic(yard).status_code == 201
+
+
+def test_a_topic_that_was_given_up_while_it_was_made_is_not_told_as_made(yard, monkeypatch):
+    """The log took a minute; meanwhile the row was swept as one whose maker had died."""
+    topics = yard.wiring.topics
+    create = topics.log.create
+
+    def slow(name, shape):
+        create(name, shape)
+        with topics.database.write() as session:
+            session.execute(update(Topic).values(updated_at=utc_now() - timedelta(minutes=5)))
+        assert topics.sweep() == 1
+
+    monkeypatch.setattr(topics.log, "create", slow)
+    assert_problem(yard.client().post(TOPICS, json={"name": "flights"}), 503)
+    assert_problem(yard.client().get(f"{TOPICS}/flights"), 404)
 
 
 def test_a_name_that_is_just_being_made_is_not_taken_twice(sqlite_yard):
