@@ -11,6 +11,7 @@ One relay at a time has the lease; two would only do one another's work.
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -38,6 +39,8 @@ from app.kernel.sql import Database, KernelBase, UtcDateTime, lease_holds, new_i
 MOST_WAITING: Final = 10_000
 """So many records of a topic may wait in an outbox: then its log is full, or away for long."""
 MOST_BYTES: Final = 1_000_000
+GONE_SECONDS: Final = 60.0
+"""After so long without its topic a record is dropped: servers that start may not know all yet."""
 _AT_ONCE = 500
 _LEASE = timedelta(seconds=5)
 _IDLE_SECONDS, _AWAY_SECONDS = 0.1, 1.0
@@ -162,6 +165,7 @@ class _Relay:
         self._stopped = stopped
         self._name = new_id()
         self._renew_at: datetime | None = None
+        self._gone_since: dict[str, float] = {}
 
     def run(self) -> None:
         while not self._stopped.wait(self._pass()):
@@ -231,9 +235,20 @@ class _Relay:
         """Append records, but for those that never can be: they would stop all after them."""
         try:
             self._append(topic, [row.record for row in rows])
-        except (NotFound, Invalid, TooLarge) as error:
-            if len(rows) > 1 and not isinstance(error, NotFound):
-                for row in rows:
-                    self._append_all(topic, [row])
+        except (Invalid, TooLarge) as error:
+            if len(rows) == 1:
+                _tell_dropped(topic, rows, error)
                 return
-            log.warning("records_dropped", topic=topic, count=len(rows), error=error.detail)
+            for row in rows:
+                self._append_all(topic, [row])
+        except NotFound as error:
+            since = self._gone_since.setdefault(topic, time.monotonic())
+            if time.monotonic() < since + GONE_SECONDS:
+                raise
+            _tell_dropped(topic, rows, error)
+        else:
+            self._gone_since.pop(topic, None)
+
+
+def _tell_dropped(topic: str, rows: Sequence[LogOutbox], error: ServiceError) -> None:
+    log.warning("records_dropped", topic=topic, count=len(rows), error=error.detail)
