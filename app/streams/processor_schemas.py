@@ -90,6 +90,7 @@ class AggregateProcessorIn(Input):
         values=fields.Nested(AggregateFunctionIn),
         required=True,
         validate=Length(1, 20),
+        metadata={"minProperties": 1, "maxProperties": 20},
     )
     time_field = fields.String(
         load_default=None,

@@ -56,6 +56,7 @@ def _spares(client: httpx.Client) -> dict[str, list[Any]]:
     key = {"name": "spare", "role": "viewer"}
     return {
         "spare_names": ["penguins", *_SPARES],
+        "spare_topics": _SPARES,
         "spare_keys": [_succeeds(client, "POST", "/keys", key)["key_id"] for _ in _SPARES],
         "spare_runs": [_train(client, "penguins") for _ in range(2)],
         "spare_predictions": [_predict(client) for _ in _SPARES],
