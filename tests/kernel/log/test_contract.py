@@ -251,28 +251,3 @@ def test_a_wait_ends_with_its_time_when_stopped_and_when_there_is_something(log)
     log.delete(topic)
     log.wait(topic, {0: 1}, 30.0)
     assert time.monotonic() - started < 20
-
-
-def test_a_reader_beside_four_writers_sees_no_gap(engine, log):
-    topic, total = new_topic(log), 4 * 150
-
-    def write(writer):
-        handle = engine.open()
-        for number in range(0, 150, 3):
-            handle.append(topic, numbered(range(number, number + 3), ids=f"w{writer}"))
-        handle.close()
-
-    with ThreadPoolExecutor(4) as executor:
-        writing = [executor.submit(write, number) for number in range(4)]
-        seen, until = [], time.monotonic() + 60
-        while len(seen) < total and time.monotonic() < until:
-            log.wait(topic, {0: len(seen)}, 1.0)
-            found = log.read(topic, 0, len(seen), 100)
-            assert [r.offset for r in found] == list(range(len(seen), len(seen) + len(found)))
-            seen += found
-        for written in writing:
-            written.result()
-    assert len({record.id for record in seen}) == total
-    for writer in range(4):
-        mine = [record for record in seen if record.id.startswith(f"w{writer}-")]
-        assert values(mine) == list(range(150))
