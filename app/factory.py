@@ -33,6 +33,7 @@ from app.predictions.resources import (
 from app.streams.group_resources import blp as groups_blueprint
 from app.streams.processor_resources import blp as processors_blueprint
 from app.streams.record_resources import blp as topics_blueprint
+from app.streams.views.model_resources import blp as model_views_blueprint
 from app.streams.views.resources import blp as views_blueprint
 from app.training.resources import blp as training_blueprint
 from app.watching import register_gauges
@@ -126,11 +127,13 @@ def _register_services(app: Flask, api: Api, wiring: Wiring) -> None:
         app.extensions |= {"topics": wiring.topics, "records": wiring.records}
         app.extensions |= {"tail_slots": wiring.tail_slots, "processors": wiring.processors}
         app.extensions |= {"lambda_views": wiring.lambda_views, "learners": wiring.learners}
+        app.extensions["model_answers"] = wiring.model_answers
         app.extensions["consumer_groups"] = wiring.consumer_groups
         app.extensions["group_members"] = wiring.group_members
         for blueprint in (topics_blueprint, groups_blueprint, processors_blueprint):
             api.register_blueprint(blueprint)
         api.register_blueprint(views_blueprint)
+        api.register_blueprint(model_views_blueprint)
     if "access" in served:
         app.extensions["access"] = wiring.access
         api.register_blueprint(access_blueprint)

@@ -19,7 +19,7 @@ from app.kernel.process_metrics import with_metrics
 from app.streams.processors.kinds import RunningProcessors
 from app.streams.processors.reading import Source
 from app.streams.processors.runtime import Runtime
-from app.streams.views.reading import AggregateViews
+from app.streams.views.reading import FollowedViews
 from app.streams.views.speed import SpeedLayer
 from app.wiring import Wiring
 
@@ -71,10 +71,10 @@ def make_runtime(wiring: Wiring, client: str) -> Runtime:
 def sources(wiring: Wiring) -> list[Source]:
     """All that there may be to read."""
     tools = wiring.reading_tools
-    speed = SpeedLayer(tools.database, tools.log)
+    speed = SpeedLayer(tools.database, tools.log, models=wiring.model_speed)
     return [
         RunningProcessors(tools.database, wiring.processor_kinds(), tools),
-        AggregateViews(tools.database, speed, wiring.lambda_views.batches),
+        FollowedViews(tools.database, speed, wiring.lambda_views.batches),
     ]
 
 

@@ -183,8 +183,10 @@ def job_kinds(wiring: Wiring, sandbox: Sandbox) -> dict[str, Handled]:
         ).handler(sandbox)
         kinds[BATCH_JOB] = Handled(batches.handle, batches.on_failure)
     if "streams" in wiring.settings.services:
-        views = ViewWorker(wiring.database("streams"), wiring.store, wiring.record_log).handler(
-            sandbox, folder / "views"
-        )
+        views = ViewWorker(
+            *(wiring.database("streams"), wiring.store, wiring.record_log),
+            models=wiring.model_batches(),
+            model_fold=wiring.model_speed,
+        ).handler(sandbox, folder / "views")
         kinds[VIEW_JOB] = Handled(views.handle, views.on_failure)
     return kinds

@@ -51,6 +51,10 @@ from app.streams.processors.service import Processors
 from app.streams.processors.webhook import Webhook
 from app.streams.records import Records
 from app.streams.service import Topics
+from app.streams.views.model_answers import ModelAnswers
+from app.streams.views.model_batches import ModelBatches
+from app.streams.views.model_speed import ModelSpeed
+from app.streams.views.peers import TrainingPeers
 from app.streams.views.service import LambdaViews
 from app.training.peers import DatasetsPeer as TrainingDatasetsPeer
 from app.training.service import RunBounds, TrainingRuns
@@ -305,6 +309,31 @@ class Wiring(Basis):
         )
         self.topics.referrers.append(views.of_topic)
         return views
+
+    @cached_property
+    def model_speed(self) -> ModelSpeed:
+        """What folds records into the learners of model views."""
+        return ModelSpeed(
+            self.database("streams"),
+            StreamsPredictionsPeer(self.peer("streams", "predictions")),
+            most_rows=self.settings.max_rows,
+            on_drift=self.lambda_views.batches.call_early,
+        )
+
+    @cached_property
+    def model_answers(self) -> ModelAnswers:
+        """What model views foretell."""
+        return ModelAnswers(
+            self.database("streams"),
+            self.lambda_views.answers,
+            StreamsPredictionsPeer(self.peer("streams", "predictions")),
+            self.settings.max_rows,
+        )
+
+    def model_batches(self) -> ModelBatches:
+        """What has the models of views trained."""
+        peers = (self.peer("streams", name) for name in ("datasets", "training", "models"))
+        return ModelBatches(self.database("streams"), self.store, TrainingPeers(*peers))
 
     def start_following(self) -> None:
         """Keep the directory true, and feed the topics of events, in threads of their own."""

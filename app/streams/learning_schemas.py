@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from marshmallow import ValidationError, fields, validates_schema
+from marshmallow import fields
 from marshmallow.validate import Length, OneOf, Range
 
 from app.kernel.http.fields import Float, Input, Output
@@ -45,19 +45,6 @@ class LearningIn(Input):
         validate=Range(0.0001, 1.0),
         metadata=_described("The size of its steps: the greater, the sooner it forgets."),
     )
-
-    @validates_schema(skip_on_field_errors=True)
-    def names_agree(self, body: dict[str, Any], **_: Any) -> None:
-        """Each name stands for one thing."""
-        features = body["features"]
-        if len(set(features)) < len(features):
-            raise ValidationError("Each feature once.", "features")
-        if body["target"] in features:
-            raise ValidationError("The target can't be a feature.", "features")
-        if body["id_field"] == body["target"]:
-            raise ValidationError("The id can't be the target.", "id_field")
-        if not set(body["categories"]) <= set(features):
-            raise ValidationError("Only features.", "categories")
 
 
 class Learning(Output):

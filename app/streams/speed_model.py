@@ -75,8 +75,8 @@ class SpeedModel:
     ) -> str | None:
         """Take in a record, with the batch model's answer to its row; tells a drift.
 
-        What is judged is added to ``judged``, too. Raises ValueError for a record that can't be
-        learnt from; nothing has changed then.
+        What all three layers have answered is judged in ``judged``, too. Raises ValueError for a
+        record that can't be learnt from; nothing has changed then.
         """
         if half.target is not None:
             self.learner.check(half.target)
@@ -108,12 +108,12 @@ class SpeedModel:
     def _judge(
         self, noted: Sequence[Answer | None], target: Any, judged: Mapping[str, Prequential]
     ) -> str | None:
-        losses = {}
-        for layer, told in zip(LAYERS, noted, strict=True):
-            if told is not None:
-                losses[layer] = self.metrics[layer].add(told, target)
-                if layer in judged:
-                    judged[layer].add(told, target)
+        pairs = zip(LAYERS, noted, strict=True)
+        answers = {layer: told for layer, told in pairs if told is not None}
+        losses = {layer: self.metrics[layer].add(told, target) for layer, told in answers.items()}
+        if len(answers) == len(LAYERS):
+            for layer, total in judged.items():
+                total.add(answers[layer], target)
         if "batch" in losses and "speed" in losses:
             self.hedge.learn(self._unit(losses["batch"]), self._unit(losses["speed"]))
         # The layer that drift makes worse is the one that doesn't learn.

@@ -186,6 +186,25 @@ def upgrade() -> None:
         ),
     )
     op.create_table(
+        "streams_view_learners",
+        sa.Column("view_id", sa.String(length=36), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("partition", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("state", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "view_id", "number", "partition", name=op.f("pk_streams_view_learners")
+        ),
+    )
+    op.create_table(
+        "streams_view_totals",
+        sa.Column("view_id", sa.String(length=36), nullable=False),
+        sa.Column("partition", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("metrics", sa.JSON(), nullable=False),
+        sa.Column("drifts", sa.Integer(), nullable=False),
+        sa.Column("drifted_at", sql.UtcDateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("view_id", "partition", name=op.f("pk_streams_view_totals")),
+    )
+    op.create_table(
         "streams_learners",
         sa.Column("processor", sa.String(length=36), nullable=False),
         sa.Column("partition", sa.Integer(), autoincrement=False, nullable=False),
@@ -207,6 +226,7 @@ def upgrade() -> None:
         sa.Column("groups", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("digest", sa.String(length=80), nullable=True),
         sa.Column("contents", sa.JSON(), nullable=True),
+        sa.Column("training", sa.JSON(), nullable=True),
         sa.Column("outcome", sa.String(length=16), nullable=True),
         sa.Column("tags", sa.JSON(), nullable=False),
         sa.Column("stored_state", sa.String(length=16), nullable=False),
@@ -299,6 +319,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Take back."""
     op.drop_table("streams_learners")
+    op.drop_table("streams_view_totals")
+    op.drop_table("streams_view_learners")
     with op.batch_alter_table("streams_views", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_streams_views_topic_id"))
         batch_op.drop_index(batch_op.f("ix_streams_views_project"))

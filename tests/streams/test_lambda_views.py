@@ -15,7 +15,7 @@ from app.streams.processors.reading import Lease
 from app.streams.processors.runtime import Runtime
 from app.streams.views.batches import JOB
 from app.streams.views.examples import NEW
-from app.streams.views.reading import AggregateViews
+from app.streams.views.reading import FollowedViews
 from app.streams.views.recompute import ViewWorker
 from app.streams.views.speed import SpeedLayer
 from tests.problems import assert_problem
@@ -56,7 +56,7 @@ def source_of(yard):
     """What a processor process reads for the views."""
     database = yard.wiring.database("streams")
     speed = SpeedLayer(database, yard.wiring.record_log)
-    return AggregateViews(database, speed, yard.wiring.lambda_views.batches)
+    return FollowedViews(database, speed, yard.wiring.lambda_views.batches)
 
 
 def fold(yard):
@@ -282,7 +282,7 @@ MEASURE = {"name": "n", "function": "count"}
             {"aggregate": {"measures": [MEASURE], "group_by": ["a", "a"]}},
             "/aggregate/group_by/1",
         ),
-        ({"kind": "model"}, "/kind"),
+        ({"kind": "windows"}, "/kind"),
         ({"aggregate": None}, "/aggregate"),
         ({"batch": {"every_seconds": 0}}, "/batch/every_seconds"),
     ],

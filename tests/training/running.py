@@ -52,6 +52,27 @@ class Held:
         self.released.append(holder)
 
 
+@contextmanager
+def working(wiring, sandbox, *, slots=2, **options):
+    """A worker for all kinds of jobs, in a thread."""
+    kinds = job_kinds(wiring, sandbox)
+    worker = Worker(
+        job_queues(wiring),
+        {kind: handled.handle for kind, handled in kinds.items()},
+        lambda job, error: kinds[job.kind].on_failure(job, error),
+        slots=slots,
+        poll=0.05,
+        **options,
+    )
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        yield worker
+    finally:
+        worker.drain()
+        thread.join()
+
+
 class Running(Modelyard):
     """All services over a fresh database; ``working`` has its jobs done."""
 
@@ -66,25 +87,9 @@ class Running(Modelyard):
         body = {"model": "penguins", "dataset": "penguins", "target": "species", **wanted}
         return self.client().post(PATH + query, json=body, headers=headers or {})
 
-    @contextmanager
     def working(self, sandbox, **options):
         """A worker in a thread."""
-        kinds = job_kinds(self.wiring, sandbox)
-        worker = Worker(
-            job_queues(self.wiring),
-            {kind: handled.handle for kind, handled in kinds.items()},
-            lambda job, error: kinds[job.kind].on_failure(job, error),
-            slots=2,
-            poll=0.05,
-            **options,
-        )
-        thread = threading.Thread(target=worker.run)
-        thread.start()
-        try:
-            yield worker
-        finally:
-            worker.drain()
-            thread.join()
+        return working(self.wiring, sandbox, **options)
 
     def ended(self, answer, seconds=60):
         """The run of an accepted request, once it has ended."""

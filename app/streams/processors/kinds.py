@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from app.kernel.errors import Invalid
 from app.kernel.sql import Database
+from app.streams.learning_rules import refuse_clashes
 from app.streams.processor_tables import RUNNING, Processor
 from app.streams.processors.handling import Kind, Share
 from app.streams.processors.hook_guard import HookGuard, NotAllowed
@@ -41,7 +42,7 @@ def rules(guard: HookGuard) -> dict[str, KindRules]:
     return {
         PREDICT: KindRules(has_output=True),
         AGGREGATE: KindRules(has_output=True, is_folded=True, check=check_windows),
-        LEARN: KindRules(has_output=True, is_folded=True),
+        LEARN: KindRules(has_output=True, is_folded=True, check=check_learning),
         WEBHOOK: KindRules(has_output=False, check=lambda config: check_hook(guard, config)),
     }
 
@@ -57,6 +58,11 @@ def check_windows(config: Mapping[str, Any]) -> None:
             raise Invalid.at(
                 f"/aggregate/aggregates/{name}/field", "missing", "Only count needs no field"
             )
+
+
+def check_learning(config: Mapping[str, Any]) -> None:
+    """Raise Invalid for names that clash."""
+    refuse_clashes(config, LEARN)
 
 
 def check_hook(guard: HookGuard, config: Mapping[str, Any]) -> None:

@@ -72,10 +72,10 @@ class PredictHandler(Stateless):
                     [inputs[place] for place in places],
                 )
             except Invalid as error:
-                faulty = _faulty(error, len(places))
-                if not faulty:
+                wrong = faulty(error, len(places))
+                if not wrong:
                     raise Unavailable(f"The model can't be asked: {error.detail}") from error
-                for index, detail in faulty.items():
+                for index, detail in wrong.items():
                     refused[places[index]] = Refused("invalid_input", detail)
                 places = [place for place in places if place not in refused]
             except NotFound as error:
@@ -98,7 +98,7 @@ class PredictHandler(Stateless):
         return {**answer, **shown, "source": source}
 
 
-def _faulty(error: Invalid, count: int) -> dict[int, str]:
+def faulty(error: Invalid, count: int) -> dict[int, str]:
     """What is wrong with which inputs, by the pointers of the refusal."""
     found: dict[int, str] = {}
     for one in error.errors:

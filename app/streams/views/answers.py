@@ -27,7 +27,7 @@ from app.kernel.sql import Database
 from app.streams.views.aggregation import Aggregation, key_of
 from app.streams.views.contents import BatchRows, HeldBatches
 from app.streams.views.lookup import find_view
-from app.streams.views.tables import LambdaView, Offsets, SpeedRow, SpeedState
+from app.streams.views.tables import AGGREGATE, LambdaView, Offsets, SpeedRow, SpeedState
 
 MERGE: Final = "sum"
 _TRIES: Final = 3
@@ -132,11 +132,11 @@ class Answers:
             }
             for state in snapshot.states
         ]
-        lag = self._lag(snapshot)
+        lag = self.lag(snapshot.view, snapshot.states)
         return {
             "view": name,
             "kind": view.kind,
-            "merge": MERGE,
+            "merge": view.definition.get("merge", MERGE),
             "origin_offsets": view.origin,
             "batch_version": view.serving_number,
             "batch_offsets": view.serving_offsets,
@@ -158,15 +158,15 @@ class Answers:
     ) -> Snapshot:
         """The view with the speed rows of some keys, or of the next ones after a key."""
         for last in (*[False] * (_TRIES - 1), True):
-            with _one_moment(self._database) as session:
+            with one_moment(self._database) as session:
                 view = find_view(session, call, name)
-                states = _states(session, view)
+                states = states_of(session, view)
                 if keys is None:
                     rows = _rows(session, view, _next_keys(session, view, after, limit))
                 else:
                     rows = _rows(session, view, keys)
             try:
-                return Snapshot(view, states, self._held.open(view.serving_contents), rows)
+                return Snapshot(view, states, self._held.open(_contents_of(view)), rows)
             except ArtifactMissing:
                 # Two batches may have come between the reading of the row and of the file.
                 if last:
@@ -186,7 +186,7 @@ class Answers:
 
     def _position(self, snapshot: Snapshot) -> dict[str, Any]:
         """Which records an answer counts; raises Gone where some never will be."""
-        lag = self._lag(snapshot)
+        lag = self.lag(snapshot.view, snapshot.states)
         if lag.gap:
             raise Gone(
                 "Records were dropped from the topic before they were counted: make a new view",
@@ -202,17 +202,18 @@ class Answers:
             "skipped": snapshot.batch.skipped + sum(state.skipped for state in snapshot.states),
         }
 
-    def _lag(self, snapshot: Snapshot) -> Lag:
-        view, now = snapshot.view, self._clock.now()
+    def lag(self, view: LambdaView, states: Sequence[SpeedState]) -> Lag:
+        """How far speed states are behind the log."""
+        now = self._clock.now()
         try:
             bounds = self._log.bounds(view.topic_id)
-            late = [one for one in snapshot.states if bounds[one.partition][1] > one.offset]
+            late = [one for one in states if bounds[one.partition][1] > one.offset]
             behind = sum(bounds[one.partition][1] - one.offset for one in late)
             gap = any(bounds[one.partition][0] > one.offset for one in late)
             since = [self._next_time(view.topic_id, one, now) for one in late]
         except Unavailable:
             # How many there are, only the log can tell.
-            since = [one.moved_at for one in snapshot.states]
+            since = [one.moved_at for one in states]
             return Lag(None, _milliseconds(now - min(since)))
         return Lag(behind, _milliseconds(now - min(since, default=now)), gap)
 
@@ -240,9 +241,14 @@ class Answers:
 
 def aggregation_of(view: LambdaView) -> Aggregation:
     """What an aggregate view tells; raises Conflict for a view of another kind."""
-    if view.kind != "aggregate":
+    if view.kind != AGGREGATE:
         raise Conflict(f"The view {view.name} is of the kind {view.kind}: it has no groups")
     return Aggregation.of(view.definition)
+
+
+def _contents_of(view: LambdaView) -> Mapping[str, Any] | None:
+    """Where the rows of the batch lie, which only an aggregate view has."""
+    return view.serving_contents if view.kind == AGGREGATE else None
 
 
 def parse_key(aggregation: Aggregation, text: str | None) -> str:
@@ -263,7 +269,7 @@ def parse_key(aggregation: Aggregation, text: str | None) -> str:
 
 
 @contextmanager
-def _one_moment(database: Database) -> Iterator[Session]:
+def one_moment(database: Database) -> Iterator[Session]:
     """A session all of whose reading is of one moment, on Postgres as on SQLite."""
     with database.read() as session:
         if database.dialect == "postgresql":
@@ -271,7 +277,7 @@ def _one_moment(database: Database) -> Iterator[Session]:
         yield session
 
 
-def _states(session: Session, view: LambdaView) -> Sequence[SpeedState]:
+def states_of(session: Session, view: LambdaView) -> Sequence[SpeedState]:
     query = select(SpeedState).where(
         SpeedState.view_id == view.id, SpeedState.number == view.serving_number
     )

@@ -10,19 +10,20 @@ from sqlalchemy.orm import Session
 
 from app.kernel.auth import Call
 from app.kernel.changes import Change
-from app.kernel.errors import Conflict, NotFound
+from app.kernel.errors import Conflict, NotFound, ServiceError
 from app.kernel.http.pagination import Listing, Page
 from app.kernel.jobs.bounds import BoundedQueue
 from app.kernel.log.seam import RecordLog
 from app.kernel.long_work.desk import WorkDesk, WorkKind
 from app.kernel.long_work.lifecycle import ENDED, SUCCEEDED, Made
 from app.kernel.signing import KeyRing
-from app.kernel.sql import Database, new_id
+from app.kernel.sql import Database, new_id, utc_now
 from app.streams.views.lookup import find_view
 from app.streams.views.tables import LambdaView, Offsets, ViewBatch
 
 JOB: Final = "view_batch"
 _PAUSE_AFTER_FAILURE: Final = timedelta(seconds=60)
+_PAUSE_AFTER_DRIFT: Final = timedelta(minutes=5)
 log = structlog.get_logger("views")
 
 BATCHES = Listing(
@@ -122,15 +123,24 @@ class ViewBatches(WorkDesk[ViewBatch]):
             return False
         return True
 
+    def call_early(self, view: LambdaView) -> None:
+        """Have a batch made because of a drift, unless one is under way or has only just been."""
+        last = self._last(view)
+        if last is not None and utc_now() < last.created_at + _PAUSE_AFTER_DRIFT:
+            return
+        try:
+            self.create(_call_for(view), view.name, "drift")
+        except ServiceError as error:
+            log.info("batch_not_called_early", view=view.subject, why=error.detail)
+
+    def _last(self, view: LambdaView) -> ViewBatch | None:
+        query = select(ViewBatch).where(ViewBatch.view_id == view.id)
+        with self._database.read() as session:
+            return session.scalar(query.order_by(ViewBatch.number.desc()).limit(1))
+
     def _cause(self, view: LambdaView, now: datetime) -> str | None:
         """Why a batch is due; None when none is."""
-        with self._database.read() as session:
-            last = session.scalar(
-                select(ViewBatch)
-                .where(ViewBatch.view_id == view.id)
-                .order_by(ViewBatch.number.desc())
-                .limit(1)
-            )
+        last = self._last(view)
         if last is not None and not last.ended:
             return None
         since = view.created_at if last is None else last.created_at

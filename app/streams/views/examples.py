@@ -40,6 +40,7 @@ BATCH: dict[str, Any] = {
     "skipped": 0,
     "groups": 35,
     "digest": "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "training": None,
     "outcome": "serving",
 }
 _POSITION: dict[str, Any] = {

@@ -95,8 +95,8 @@ class ViewWork:
         return ViewReader(self.view.id, lease, self.speed, self.batches)
 
 
-class AggregateViews:
-    """The source of all aggregate views."""
+class FollowedViews:
+    """The source of all views."""
 
     def __init__(self, database: Database, speed: SpeedLayer, batches: ViewBatches) -> None:
         self._database = database
@@ -105,6 +105,6 @@ class AggregateViews:
 
     def __call__(self) -> Sequence[Work]:
         """What is to be read right now."""
-        query = select(LambdaView).where(LambdaView.kind == "aggregate").order_by(LambdaView.id)
+        query = select(LambdaView).order_by(LambdaView.id)
         with self._database.read() as session:
             return [ViewWork(view, self._speed, self._batches) for view in session.scalars(query)]

@@ -6,7 +6,8 @@ have come as far as these; then swap (``swap``). Answers merge the old batch wit
 until that one transaction, so no record vanishes or counts twice meanwhile.
 """
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import Any, Final
 from app.kernel import faults
 from app.kernel.artifacts.store import ArtifactStore
 from app.kernel.errors import Conflict, Unavailable
+from app.kernel.jobs.claims import Later
 from app.kernel.jobs.queue import SYSTEM_CLOCK, Clock
-from app.kernel.log.seam import OffsetGone, RecordLog
+from app.kernel.log.seam import OffsetGone, Record, RecordLog
 from app.kernel.long_work.handler import Attempt, WorkFailed, WorkHandler
 from app.kernel.long_work.lifecycle import Lifecycle, Superseded
 from app.kernel.sandbox.parent import Sandbox
@@ -24,9 +26,10 @@ from app.kernel.sql import Database
 from app.streams.views.aggregation import Aggregation, Groups
 from app.streams.views.batches import base_of, made
 from app.streams.views.contents import FOLDER, BatchRows, lines_of
-from app.streams.views.speed import Place, SpeedLayer
+from app.streams.views.model_batches import FIRST_LOOK_SECONDS, ModelBatches
+from app.streams.views.speed import ModelFold, Place, SpeedLayer
 from app.streams.views.swap import Candidate, Swaps
-from app.streams.views.tables import LambdaView, Offsets, ViewBatch
+from app.streams.views.tables import MODEL, LambdaView, Offsets, ViewBatch
 
 MOST_SIZE: Final = 2_000_000
 _AT_ONCE: Final = 5000
@@ -57,12 +60,16 @@ class ViewWorker:
         *,
         clock: Clock = SYSTEM_CLOCK,
         most_size: int = MOST_SIZE,
+        models: ModelBatches | None = None,
+        model_fold: ModelFold | None = None,
     ) -> None:
+        """``models`` and ``model_fold`` make the batches of model views, which fail without."""
         self._database = database
         self._store = store
         self._log = record_log
         self._most_size = most_size
-        self._speed = SpeedLayer(database, record_log, clock)
+        self._models = models
+        self._speed = SpeedLayer(database, record_log, clock, model_fold)
         self._swaps = Swaps(database, store, clock)
 
     def handler(self, sandbox: Sandbox, folder: Path) -> WorkHandler[ViewBatch]:
@@ -79,7 +86,35 @@ class ViewWorker:
             view = session.get(LambdaView, batch.view_id)
         if view is None:
             raise Superseded(batch.id)
-        cut = self._cut(view)
+        if view.kind == MODEL:
+            self._train(attempt, view)
+        else:
+            self._recompute(attempt, view)
+        attempt.succeed({}, {"view": view.name, "version": batch.number})
+        attempt.insist(partial(self._swaps.tidy, view.id))
+
+    def _train(self, attempt: Attempt[ViewBatch], view: LambdaView) -> None:
+        batch = attempt.row
+        if self._models is None:
+            raise Unavailable("This worker makes no batches of model views")
+        if batch.training is None or batch.offsets is None:
+            cut = self._cut(view)
+            if cut.base is not None:
+                detail = "A model learns from all records, and some are no longer kept"
+                raise WorkFailed("history_gone", detail)
+            self._models.begin(attempt, view, cut.end, self._read)
+            raise Later(FIRST_LOOK_SECONDS, "the training run has just been asked for")
+        training = self._models.finished(attempt)
+        attempt.keep(training=training)
+        candidate = Candidate(
+            *(view.id, batch.id, batch.attempt, batch.number, batch.offsets),
+            contents=training["seeds"],
+        )
+        results = {"digest": training["seeds"]["digest"]}
+        self._swap_in(attempt, candidate, results, partial(self._models.seed, batch, training))
+
+    def _recompute(self, attempt: Attempt[ViewBatch], view: LambdaView) -> None:
+        batch, cut = attempt.row, self._cut(view)
         groups = self._fold(attempt, view, cut)
         attempt.on_progress({"fraction": 0.8, "step": "storing", "message": ""})
         key = f"{batch.project}/{FOLDER}/{batch.id}-{batch.attempt}.rows"
@@ -97,8 +132,6 @@ class ViewWorker:
             "digest": stored.digest,
         }
         self._swap_in(attempt, candidate, results)
-        attempt.succeed({}, {"view": view.name, "version": batch.number})
-        attempt.insist(partial(self._swaps.tidy, view.id))
 
     def _cut(self, view: LambdaView) -> _Cut:
         bounds = self._log.bounds(view.topic_id)
@@ -125,10 +158,10 @@ class ViewWorker:
             offset = start
             while offset < cut.end[place]:
                 limit = min(_AT_ONCE, cut.end[place] - offset)
-                values = self._read(view.topic_id, int(place), offset, limit)
-                aggregation.fold(values, groups)
-                offset += len(values)
-                done += len(values)
+                records = self._read(view.topic_id, int(place), offset, limit)
+                aggregation.fold((record.value for record in records), groups)
+                offset += len(records)
+                done += len(records)
                 if done - looked >= max(_LEAST_BETWEEN_LOOKS, len(groups.tallies)):
                     looked = done
                     self._refuse_large(groups)
@@ -138,14 +171,14 @@ class ViewWorker:
         self._refuse_large(groups)
         return groups
 
-    def _read(self, topic_id: str, partition: int, offset: int, limit: int) -> list[bytes]:
+    def _read(self, topic_id: str, partition: int, offset: int, limit: int) -> list[Record]:
         try:
             records = self._log.read(topic_id, partition, offset, limit)
         except OffsetGone as error:
             raise WorkFailed("history_gone", error.detail) from error
         if not records:
             raise Unavailable("The log doesn't show records that it has told of")
-        return [record.value for record in records]
+        return records
 
     def _refuse_large(self, groups: Groups) -> None:
         if groups.size > self._most_size:
@@ -153,10 +186,16 @@ class ViewWorker:
             raise WorkFailed("too_large", detail)
 
     def _swap_in(
-        self, attempt: Attempt[ViewBatch], candidate: Candidate, results: Mapping[str, Any]
+        self,
+        attempt: Attempt[ViewBatch],
+        candidate: Candidate,
+        results: Mapping[str, Any],
+        seed: Callable[[], None] | None = None,
     ) -> None:
         attempt.on_progress({"fraction": 0.9, "step": "catching_up", "message": ""})
         attempt.insist(partial(self._swaps.begin, candidate))
+        if seed is not None:
+            attempt.insist(seed)
         while True:
             # As far as those in place have come by now: the topic's end may run ahead for ever.
             wanted = self._speed.offsets(candidate.view_id)
@@ -164,7 +203,9 @@ class ViewWorker:
                 candidate.view_id, candidate.number
             ).items():
                 place = Place(candidate.view_id, candidate.number, partition)
-                self._catch_up(attempt, place, wanted.get(partition, 0) - offset)
+                missing = wanted.get(partition, 0) - offset
+                # A learner can't move on while it is swapped in: it goes ahead as far as it can.
+                self._catch_up(attempt, place, sys.maxsize if seed else missing)
             faults.hit("views.caught_up")
             swap = partial(self._swaps.swap, candidate, results, self._speed.follow)
             if attempt.insist(swap):

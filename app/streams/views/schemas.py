@@ -18,12 +18,15 @@ from app.kernel.http.fields import (
 )
 from app.kernel.http.pagination import DEFAULT_SIZE, MOST_SIZE
 from app.kernel.long_work.views import WorkOut
+from app.streams.merges import MERGES
 from app.streams.schemas import described
 from app.streams.views import examples
 from app.streams.views.measures import FUNCTIONS
+from app.streams.views.model_schemas import BatchTraining, ModelView, ModelViewIn
+from app.streams.views.tables import AGGREGATE, MODEL
 
-KINDS = ("aggregate",)
-_CAUSES = ("call", "schedule", "lag")
+KINDS = (AGGREGATE, MODEL)
+_CAUSES = ("call", "schedule", "lag", "drift")
 _OUTCOMES = ("serving", "ignored")
 _OFFSETS = {"additionalProperties": {"type": "integer", "minimum": 0}}
 # apispec adds "null" by itself where None is allowed.
@@ -101,8 +104,14 @@ class LambdaViewIn(Input):
     """A new view."""
 
     BEYOND_FIELDS: ClassVar = {
-        "if": {"properties": {"kind": {"const": "aggregate"}}},
-        "then": {"required": ["aggregate"]},
+        "allOf": [
+            {
+                "if": {"properties": {"kind": {"const": kind}}},
+                "then": {"required": [kind]},
+                "else": {"not": {"required": [kind]}},
+            }
+            for kind in KINDS
+        ]
     }
 
     name = Name(required=True)
@@ -113,6 +122,7 @@ class LambdaViewIn(Input):
     )
     topic = Name(required=True)
     aggregate = fields.Nested(AggregateIn)
+    model = fields.Nested(ModelViewIn)
     batch = fields.Nested(ScheduleIn, load_default=lambda: ScheduleIn().load({}))
     description = fields.String(load_default="", validate=Length(max=1000))
     tags = Tags(load_default=dict)
@@ -122,6 +132,9 @@ class LambdaViewIn(Input):
         """The kind says which definition there must be."""
         if data["kind"] not in data:
             raise ValidationError("Say what it tells.", data["kind"])
+        for other in KINDS:
+            if other != data["kind"] and other in data:
+                raise ValidationError("Of another kind.", other)
 
 
 class LambdaViewPatch(Input):
@@ -164,6 +177,7 @@ class LambdaViewOut(Resource):
     kind = fields.String(required=True, validate=OneOf(KINDS))
     topic = fields.String(required=True)
     aggregate = fields.Nested(Aggregate)
+    model = fields.Nested(ModelView)
     batch = fields.Nested(Schedule, required=True)
     origin_offsets = _offsets("The first record of each partition that the view counts.")
     batch_version = fields.Integer(
@@ -208,6 +222,12 @@ class ViewBatchOut(WorkOut):
     )
     groups = fields.Integer(required=True, allow_none=True)
     digest = fields.String(required=True, allow_none=True)
+    training = fields.Nested(
+        BatchTraining,
+        required=True,
+        allow_none=True,
+        metadata=described("Of a model view; null until its run has been asked for."),
+    )
     outcome = fields.String(
         required=True,
         allow_none=True,
@@ -303,7 +323,7 @@ class ViewState(Output):
 
     view = fields.String(required=True)
     kind = fields.String(required=True, validate=OneOf(KINDS))
-    merge = fields.String(required=True, validate=OneOf(("sum",)))
+    merge = fields.String(required=True, validate=OneOf(("sum", *MERGES)))
     origin_offsets = _offsets("The first record of each partition that the view counts.")
     batch_version = fields.Integer(required=True)
     batch_offsets = _offsets("The records before these are in the batch.")

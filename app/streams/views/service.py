@@ -1,6 +1,7 @@
 """Lambda views as resources: made, listed, changed, deleted."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from sqlalchemy import delete, select
@@ -19,6 +20,8 @@ from app.kernel.long_work.lifecycle import forget_events
 from app.kernel.signing import KeyRing
 from app.kernel.sql import Database, new_id
 from app.streams.groups import Groups
+from app.streams.learner_tables import ViewModelState, ViewModelTotals
+from app.streams.learning_rules import refuse_clashes
 from app.streams.lookup import find_topic
 from app.streams.tables import Topic
 from app.streams.views.answers import Answers
@@ -27,7 +30,7 @@ from app.streams.views.contents import HeldBatches
 from app.streams.views.leftovers import ViewLeftovers
 from app.streams.views.lookup import find_view
 from app.streams.views.swap import Swaps, add_states
-from app.streams.views.tables import LambdaView, Offsets, SpeedState
+from app.streams.views.tables import AGGREGATE, MODEL, LambdaView, Offsets, SpeedState
 
 VIEWS = Listing(
     "LambdaViews",
@@ -56,7 +59,10 @@ def refuse_twins(definition: Mapping[str, Any]) -> None:
                 raise Invalid.at(f"/aggregate/{member}/{place}", "duplicate", "It stands twice")
 
 
-KINDS: Mapping[str, Callable[[Mapping[str, Any]], None]] = {"aggregate": refuse_twins}
+KINDS: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
+    AGGREGATE: refuse_twins,
+    MODEL: partial(refuse_clashes, member=MODEL),
+}
 """What refuses a definition that its schema lets pass, by the kinds of views.
 
 A new kind is a row here, its fields in ``schemas``, who answers for it (``answers`` does for
@@ -157,8 +163,9 @@ class LambdaViews:
                 self._jobs.cancel_queued(change.session, JOB, batch.id)
                 forget_events(change.session, batch)
                 change.session.delete(batch)
-            change.session.execute(delete(SpeedState).where(SpeedState.view_id == view.id))
             self._groups.remove(change.session, view.group_id)
+            for table in (SpeedState, ViewModelState, ViewModelTotals):
+                change.session.execute(delete(table).where(table.view_id == view.id))
             change.record("lambda-view.deleted", view.subject, _about(view))
             change.session.delete(view)
         self._swaps.clear(view.id, batches)

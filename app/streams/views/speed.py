@@ -8,7 +8,7 @@ before the end has changed nothing, and of two who did the same the second finds
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.kernel import faults
 from app.kernel.jobs.queue import SYSTEM_CLOCK, Clock
-from app.kernel.log.seam import OffsetGone, RecordLog
+from app.kernel.log.seam import OffsetGone, Record, RecordLog
 from app.kernel.sql import Database
 from app.streams.views.aggregation import (
     Aggregation,
@@ -26,7 +26,7 @@ from app.streams.views.aggregation import (
     merge,
     row_digest,
 )
-from app.streams.views.tables import LambdaView, SpeedRow, SpeedState
+from app.streams.views.tables import MODEL, LambdaView, SpeedRow, SpeedState
 
 AT_ONCE: Final = 1000
 _KEYS_AT_ONCE: Final = 200
@@ -39,6 +39,13 @@ class Place:
     view_id: str
     number: int
     partition: int
+
+
+class ModelFold(Protocol):
+    """What folds records into the learners of model views."""
+
+    def fold(self, view: LambdaView, place: Place, records: Sequence[Record]) -> int:
+        """Fold the records that follow a state in; how many were. Raises Unavailable."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +61,18 @@ class Moved:
 class SpeedLayer:
     """Moves speed states on; any number of processes may do so at once."""
 
-    def __init__(self, database: Database, log: RecordLog, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        database: Database,
+        log: RecordLog,
+        clock: Clock = SYSTEM_CLOCK,
+        models: ModelFold | None = None,
+    ) -> None:
+        """``models`` folds for model views, which stand still without it."""
         self._database = database
         self._log = log
         self._clock = clock
+        self._models = models
 
     def advance(self, view_id: str, partition: int, limit: int = AT_ONCE) -> Moved:
         """Fold the next records into the state that answers are merged with, if there are any."""
@@ -71,7 +86,7 @@ class SpeedLayer:
 
     def _move(self, view_id: str, partition: int, limit: int, which: ColumnElement[bool]) -> Moved:
         query = (
-            select(LambdaView.topic_id, LambdaView.definition, SpeedState.number, SpeedState.offset)
+            select(LambdaView, SpeedState.number, SpeedState.offset)
             .join(SpeedState, SpeedState.view_id == LambdaView.id)
             .where(LambdaView.id == view_id, SpeedState.partition == partition, which)
         )
@@ -79,22 +94,29 @@ class SpeedLayer:
             found = session.execute(query).one_or_none()
         if found is None:
             return Moved()
+        view: LambdaView = found[0]
         try:
-            records = self._log.read(found.topic_id, partition, found.offset, limit)
+            records = self._log.read(view.topic_id, partition, found.offset, limit)
         except OffsetGone:
             return Moved(0, found.offset, gap=True)
         if not records:
             return Moved(0, found.offset)
-        aggregation = Aggregation.of(found.definition)
+        place, end = Place(view_id, found.number, partition), records[-1].offset + 1
+        if view.kind == MODEL:
+            return self._learn(view, place, records)
+        aggregation = Aggregation.of(view.definition)
         groups = aggregation.fold(record.value for record in records)
         faults.hit("views.folded")
-        place = Place(view_id, found.number, partition)
-        end = records[-1].offset + 1
         with self._database.write() as session:
             if not self._enter(session, place, aggregation, groups, (found.offset, end)):
                 return Moved(0, found.offset)
             faults.hit("views.entered")
         return Moved(len(records), end)
+
+    def _learn(self, view: LambdaView, place: Place, records: Sequence[Record]) -> Moved:
+        if self._models is None or not self._models.fold(view, place, records):
+            return Moved(0, records[0].offset)
+        return Moved(len(records), records[-1].offset + 1)
 
     def offsets(self, view_id: str, number: int | None = None) -> dict[int, int]:
         """How far the speed states after a batch have come; without a number, those in place."""
@@ -114,7 +136,8 @@ class SpeedLayer:
         view = session.get_one(LambdaView, place.view_id)
         state = session.get_one(SpeedState, (place.view_id, place.number, place.partition))
         missing = end - state.offset
-        if missing > AT_ONCE:
+        # Learners ask the batch model, which can't be done in a transaction.
+        if missing > AT_ONCE or view.kind == MODEL:
             return False
         try:
             records = self._log.read(view.topic_id, place.partition, state.offset, missing)

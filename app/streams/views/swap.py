@@ -22,6 +22,7 @@ from app.kernel.errors import ServiceError
 from app.kernel.jobs.queue import SYSTEM_CLOCK, Clock
 from app.kernel.long_work.lifecycle import RUNNING, Superseded, forget_events
 from app.kernel.sql import Database
+from app.streams.learner_tables import ViewModelState
 from app.streams.views.speed import Place
 from app.streams.views.tables import LambdaView, Offsets, SpeedRow, SpeedState, ViewBatch
 
@@ -212,6 +213,8 @@ def _forget_states(session: Session, view_id: str, number: int) -> None:
     session.execute(
         delete(SpeedState).where(*mine), execution_options={"synchronize_session": False}
     )
+    learnt = (ViewModelState.view_id == view_id, ViewModelState.number == number)
+    session.execute(delete(ViewModelState).where(*learnt))
 
 
 def _change_quietly(session: Session, table: Any, row_id: str, **columns: Any) -> None:

@@ -15,6 +15,8 @@ _BIG = BigInteger().with_variant(Integer, "sqlite")
 # Pages are cut by Python's order of the keys, which are ASCII.
 _KEY = String(400).with_variant(String(400, collation="C"), "postgresql")
 
+AGGREGATE, MODEL = "aggregate", "model"
+
 Offsets = dict[str, int]
 """An offset for each partition, which is named by its number."""
 
@@ -54,8 +56,15 @@ class LambdaView(ResourceRow, StreamsBase):
     @property
     def aggregate(self) -> dict[str, Any]:
         """What an aggregate view tells; a view of another kind has no such thing."""
-        if self.kind != "aggregate":
-            raise AttributeError("aggregate")
+        if self.kind != AGGREGATE:
+            raise AttributeError(AGGREGATE)
+        return self.definition
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """What a model view tells; a view of another kind has no such thing."""
+        if self.kind != MODEL:
+            raise AttributeError(MODEL)
         return self.definition
 
     @property
@@ -78,6 +87,7 @@ class ViewBatch(WorkRow, StreamsBase):
     """One batch of a view: the fold of ``[origin, offsets)``, and what became of it.
 
     ``base`` is the batch that it continues, where records before that one's offsets are gone.
+    ``training`` is how a model view's batch is made: its dataset version, run and model version.
     """
 
     __tablename__ = "streams_view_batches"
@@ -94,6 +104,7 @@ class ViewBatch(WorkRow, StreamsBase):
     groups: Mapped[int | None] = mapped_column(_BIG)
     digest: Mapped[str | None] = mapped_column(String(80))
     contents: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    training: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     outcome: Mapped[str | None] = mapped_column(String(16))
 
     @property
