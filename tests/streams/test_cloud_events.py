@@ -28,8 +28,8 @@ def send(yard, body, content_type, topic="flights", **headers):
     return yard.client().post(path, data=data, content_type=content_type, headers=headers)
 
 
-def test_the_three_modes_make_the_same_record(yard):
-    make_topic(yard, partitions=3)
+def test_the_three_modes_make_the_same_record(sqlite_yard):
+    make_topic(sqlite_yard, partitions=3)
     told = []
     for number, (body, content_type, headers) in enumerate(
         [
@@ -38,9 +38,9 @@ def test_the_three_modes_make_the_same_record(yard):
             ([{**EVENT, "datacontenttype": "application/json"}], BATCHED, {}),
         ]
     ):
-        assert send(yard, body, content_type, **headers).status_code == 201, number
+        assert send(sqlite_yard, body, content_type, **headers).status_code == 201, number
     for partition in range(3):
-        told += read(yard, partition=partition)
+        told += read(sqlite_yard, partition=partition)
 
     # Source and id are the same: the second and third are duplicates.
     assert len(told) == 1

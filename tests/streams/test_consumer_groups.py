@@ -122,27 +122,27 @@ def test_seeking_replays_and_refuses_what_was_read_before(yard, group):
     assert yard.client().put(f"{GROUP}/offsets", json=back).json["lag"] == 7
 
 
-def test_a_group_may_begin_with_what_comes(yard):
-    make_topic(yard)
-    produce(yard, {"value": "old"})
-    make_group(yard, start="latest")
-    produce(yard, {"value": "new"})
+def test_a_group_may_begin_with_what_comes(sqlite_yard):
+    make_topic(sqlite_yard)
+    produce(sqlite_yard, {"value": "old"})
+    make_group(sqlite_yard, start="latest")
+    produce(sqlite_yard, {"value": "new"})
 
-    assert [record["value"] for record in fetch(yard, join(yard))["items"]] == ["new"]
+    assert [record["value"] for record in fetch(sqlite_yard, join(sqlite_yard))["items"]] == ["new"]
 
 
-def test_what_retention_has_dropped_is_told_to_the_member(yard):
-    make_topic(yard, retention={"max_records": 2}, overflow="drop_oldest")
-    make_group(yard)
+def test_what_retention_has_dropped_is_told_to_the_member(sqlite_yard):
+    make_topic(sqlite_yard, retention={"max_records": 2}, overflow="drop_oldest")
+    make_group(sqlite_yard)
     for number in range(5):
-        produce(yard, {"value": number})
-    path = f"{GROUP}/members/{join(yard)['id']}/records"
+        produce(sqlite_yard, {"value": number})
+    path = f"{GROUP}/members/{join(sqlite_yard)['id']}/records"
 
-    problem = assert_problem(yard.client().get(path), 410)
+    problem = assert_problem(sqlite_yard.client().get(path), 410)
 
     assert (problem["partition"], problem["first"]) == (0, 3)
     skip = {"offsets": [{"partition": 0, "offset": problem["first"]}]}
-    assert yard.client().put(f"{GROUP}/offsets", json=skip).json["lag"] == 2
+    assert sqlite_yard.client().put(f"{GROUP}/offsets", json=skip).json["lag"] == 2
 
 
 def test_joining_again_under_its_key_makes_no_second_member(yard, group):

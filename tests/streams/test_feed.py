@@ -47,13 +47,15 @@ def test_events_come_in_order_as_cloud_events(yard):
     assert record["timestamp"] == told["time"]
 
 
-def test_each_project_has_its_own_and_nobody_is_told_of_keys(yard):
-    other = yard.client(yard.key(project="other", role="maintainer"))
+def test_each_project_has_its_own_and_nobody_is_told_of_keys(sqlite_yard):
+    other = sqlite_yard.client(sqlite_yard.key(project="other", role="maintainer"))
     other.post(f"{API}/datasets", json={"name": "theirs"})
-    yard.client().post(f"{API}/datasets", json={"name": "ours"})
-    yard.wiring.feeder.feed_once()
+    sqlite_yard.client().post(f"{API}/datasets", json={"name": "ours"})
+    sqlite_yard.wiring.feeder.feed_once()
 
-    assert [record["value"] for record in read(yard, topic=EVENTS_TOPIC)] == [{"dataset": "ours"}]
+    assert [record["value"] for record in read(sqlite_yard, topic=EVENTS_TOPIC)] == [
+        {"dataset": "ours"}
+    ]
     theirs = other.get(f"{API}/topics/{EVENTS_TOPIC}/partitions/0/records").json["items"]
     assert [record["value"] for record in theirs] == [{"dataset": "theirs"}]
 

@@ -18,20 +18,20 @@ from tests.yard import Yard
 VALUES = [None, True, 1, -0.5, "", "text: ü", [], [1, [2]], {"a": {"b": None}}, {}, 2**63 - 1]
 
 
-def test_every_json_value_comes_back_as_it_was_sent(yard):
-    make_topic(yard)
+def test_every_json_value_comes_back_as_it_was_sent(sqlite_yard):
+    make_topic(sqlite_yard)
 
-    answer = produce(yard, *({"value": value} for value in VALUES))
+    answer = produce(sqlite_yard, *({"value": value} for value in VALUES))
 
     assert answer.status_code == 201
     assert [p["offset"] for p in answer.json["offsets"]] == list(range(len(VALUES)))
-    assert [item["value"] for item in read(yard)] == VALUES
+    assert [item["value"] for item in read(sqlite_yard)] == VALUES
 
 
-def test_bytes_come_back_as_base64_and_texts_as_texts(yard):
-    make_topic(yard)
+def test_bytes_come_back_as_base64_and_texts_as_texts(sqlite_yard):
+    make_topic(sqlite_yard)
     produce(
-        yard,
+        sqlite_yard,
         {"value_base64": "/wA=", "key_base64": "/w=="},
         {"value_base64": "e30=", "key_base64": "YQ==", "headers": {"content-type": "text/json"}},
         {"value_base64": "e30=", "headers": {"content-type": "application/json"}},
@@ -39,7 +39,7 @@ def test_bytes_come_back_as_base64_and_texts_as_texts(yard):
         {"value": 1, "key": ""},
     )
 
-    found = read(yard)
+    found = read(sqlite_yard)
 
     assert [(r.get("key"), r.get("key_base64")) for r in found] == [
         (None, "/w=="),
@@ -53,9 +53,11 @@ def test_bytes_come_back_as_base64_and_texts_as_texts(yard):
     assert found[2]["value"] == {}
 
 
-def test_records_of_one_key_keep_their_order_in_one_partition(yard):
-    make_topic(yard, partitions=3)
-    places = produce(yard, *({"key": f"k{n % 5}", "value": n} for n in range(40))).json["offsets"]
+def test_records_of_one_key_keep_their_order_in_one_partition(sqlite_yard):
+    make_topic(sqlite_yard, partitions=3)
+    places = produce(sqlite_yard, *({"key": f"k{n % 5}", "value": n} for n in range(40))).json[
+        "offsets"
+    ]
 
     by_key = {}
     for number, place in enumerate(places):
@@ -66,8 +68,8 @@ def test_records_of_one_key_keep_their_order_in_one_partition(yard):
         assert told == sorted(told)
 
 
-def test_a_record_is_kept_as_it_was_told_with_headers_id_and_time(yard):
-    make_topic(yard, partitions=2)
+def test_a_record_is_kept_as_it_was_told_with_headers_id_and_time(sqlite_yard):
+    make_topic(sqlite_yard, partitions=2)
     sent = {
         "value": 1,
         "key": "JFK",
@@ -76,11 +78,13 @@ def test_a_record_is_kept_as_it_was_told_with_headers_id_and_time(yard):
         "headers": {"trace.id": "a b"},
         "timestamp": "2013-01-01T05:00:00+02:00",
     }
-    assert produce(yard, sent).json["offsets"] == [
+    assert produce(sqlite_yard, sent).json["offsets"] == [
         {"partition": 1, "offset": 0, "duplicate": False}
     ]
 
-    assert read(yard, partition=1) == [{**sent, "offset": 0, "timestamp": "2013-01-01T03:00:00Z"}]
+    assert read(sqlite_yard, partition=1) == [
+        {**sent, "offset": 0, "timestamp": "2013-01-01T03:00:00Z"}
+    ]
 
 
 def test_a_record_of_a_known_id_is_a_duplicate(yard):
@@ -92,17 +96,17 @@ def test_a_record_of_a_known_id_is_a_duplicate(yard):
     assert len(read(yard)) == 1
 
 
-def test_a_retry_with_its_idempotency_key_appends_nothing(yard):
-    make_topic(yard, partitions=2)
+def test_a_retry_with_its_idempotency_key_appends_nothing(sqlite_yard):
+    make_topic(sqlite_yard, partitions=2)
     records = [{"value": n} for n in range(5)]
-    first = produce(yard, *records, **{"Idempotency-Key": "k"})
-    again = produce(yard, *records, **{"Idempotency-Key": "k"})
-    other = produce(yard, {"value": 9}, **{"Idempotency-Key": "k"})
+    first = produce(sqlite_yard, *records, **{"Idempotency-Key": "k"})
+    again = produce(sqlite_yard, *records, **{"Idempotency-Key": "k"})
+    other = produce(sqlite_yard, {"value": 9}, **{"Idempotency-Key": "k"})
 
     assert first.json == again.json
     assert again.headers["Idempotent-Replayed"] == "true"
     assert_problem(other, 422)
-    assert sum(len(read(yard, partition=p)) for p in range(2)) == 5
+    assert sum(len(read(sqlite_yard, partition=p)) for p in range(2)) == 5
 
 
 def test_a_retry_after_a_crash_before_the_answer_was_stored_appends_nothing(yard):
@@ -203,28 +207,28 @@ def test_what_retention_has_dropped_is_410_with_the_first_that_is_kept(yard):
     assert [item["value"] for item in read(yard)] == [3, 4]
 
 
-def test_pages_follow_one_another_and_full_ones_are_immutable(yard):
-    make_topic(yard)
-    produce(yard, *({"value": n} for n in range(5)))
+def test_pages_follow_one_another_and_full_ones_are_immutable(sqlite_yard):
+    make_topic(sqlite_yard)
+    produce(sqlite_yard, *({"value": n} for n in range(5)))
 
-    first = page(yard, "?offset=0&limit=3")
-    second = page(yard, f"?offset={first.json['next_offset']}&limit=3")
+    first = page(sqlite_yard, "?offset=0&limit=3")
+    second = page(sqlite_yard, f"?offset={first.json['next_offset']}&limit=3")
 
     assert [item["offset"] for item in first.json["items"]] == [0, 1, 2]
     assert [item["offset"] for item in second.json["items"]] == [3, 4]
     assert "immutable" in first.headers["Cache-Control"]
     assert "immutable" not in second.headers["Cache-Control"]
-    known = page(yard, "?offset=0&limit=3", **{"If-None-Match": first.headers["ETag"]})
+    known = page(sqlite_yard, "?offset=0&limit=3", **{"If-None-Match": first.headers["ETag"]})
     assert (known.status_code, known.data) == (304, b"")
 
 
-def test_an_offset_that_is_still_to_come_is_refused_but_for_the_next_one(yard):
-    make_topic(yard, partitions=2)
-    assert page(yard, "?offset=0").json == {"items": [], "next_offset": 0}
-    problem = assert_problem(page(yard, "?offset=1"), 422)
+def test_an_offset_that_is_still_to_come_is_refused_but_for_the_next_one(sqlite_yard):
+    make_topic(sqlite_yard, partitions=2)
+    assert page(sqlite_yard, "?offset=0").json == {"items": [], "next_offset": 0}
+    problem = assert_problem(page(sqlite_yard, "?offset=1"), 422)
     assert problem["errors"][0]["pointer"] == "?offset"
-    assert_problem(page(yard, partition=2), 404)
-    assert_problem(page(yard, topic="none"), 404)
+    assert_problem(page(sqlite_yard, partition=2), 404)
+    assert_problem(page(sqlite_yard, topic="none"), 404)
 
 
 def test_waiting_ends_with_the_record_that_comes(yard):
@@ -241,23 +245,25 @@ def test_waiting_ends_with_the_record_that_comes(yard):
     assert time.monotonic() - started < 6
 
 
-def test_waiting_ends_when_the_topic_is_deleted(yard):
-    make_topic(yard)
+def test_waiting_ends_when_the_topic_is_deleted(sqlite_yard):
+    make_topic(sqlite_yard)
     answers = []
-    waiting = threading.Thread(target=lambda: answers.append(page(yard, "?offset=0&wait=20")))
+    waiting = threading.Thread(
+        target=lambda: answers.append(page(sqlite_yard, "?offset=0&wait=20"))
+    )
     waiting.start()
     time.sleep(0.2)
-    assert yard.client().delete(f"{API}/topics/flights").status_code == 204
+    assert sqlite_yard.client().delete(f"{API}/topics/flights").status_code == 204
     waiting.join(20)
 
     assert_problem(answers[0], 404)
 
 
-def test_only_the_system_writes_events(yard):
-    yard.wiring.topics.ensure_events_topic("default", timedelta(days=1))
+def test_only_the_system_writes_events(sqlite_yard):
+    sqlite_yard.wiring.topics.ensure_events_topic("default", timedelta(days=1))
 
-    assert_problem(produce(yard, {"value": 1}, topic=EVENTS_TOPIC), 409)
-    assert read(yard, topic=EVENTS_TOPIC) == []
+    assert_problem(produce(sqlite_yard, {"value": 1}, topic=EVENTS_TOPIC), 409)
+    assert read(sqlite_yard, topic=EVENTS_TOPIC) == []
 
 
 def test_another_project_finds_no_topic_of_that_name(sqlite_yard):

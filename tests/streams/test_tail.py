@@ -31,17 +31,17 @@ def follow(yard, query="", timeout="0.4", **headers):
     return yard.client().get(PATH + query, headers=headers)
 
 
-def test_a_tail_from_the_earliest_tells_all_and_resumes_after_any_event(yard):
-    make_topic(yard, partitions=3)
-    produce(yard, *({"key": f"k{n}", "value": n} for n in range(20)))
+def test_a_tail_from_the_earliest_tells_all_and_resumes_after_any_event(sqlite_yard):
+    make_topic(sqlite_yard, partitions=3)
+    produce(sqlite_yard, *({"key": f"k{n}", "value": n} for n in range(20)))
 
-    answer = follow(yard, "?after=earliest")
+    answer = follow(sqlite_yard, "?after=earliest")
     events = events_of(answer.text)
 
     assert answer.content_type == "text/event-stream"
     assert sorted(told["value"] for *_, told in events) == list(range(20))
     for place in (0, 7, 19):
-        resumed = events_of(follow(yard, **{"Last-Event-ID": events[place][0]}).text)
+        resumed = events_of(follow(sqlite_yard, **{"Last-Event-ID": events[place][0]}).text)
         assert [told["value"] for *_, told in resumed] == [
             told["value"] for *_, told in events[place + 1 :]
         ]
@@ -53,7 +53,7 @@ def test_a_tail_from_the_latest_tells_what_comes(sqlite_yard):
     timer = threading.Timer(0.3, lambda: produce(sqlite_yard, {"value": "new"}))
     timer.start()
 
-    events = events_of(follow(sqlite_yard, timeout="2").text)
+    events = events_of(follow(sqlite_yard, timeout="1").text)
     timer.join()
 
     assert [told["value"] for *_, told in events] == ["new"]
@@ -83,12 +83,12 @@ def test_positions_are_read_as_they_are_written():
     assert parsed_positions("0:42,2:7", 3) == {0: 42, 2: 7}
 
 
-def test_a_position_that_retention_has_passed_is_told(yard):
-    make_topic(yard, retention={"max_records": 2}, overflow="drop_oldest")
+def test_a_position_that_retention_has_passed_is_told(sqlite_yard):
+    make_topic(sqlite_yard, retention={"max_records": 2}, overflow="drop_oldest")
     for number in range(5):
-        produce(yard, {"value": number})
+        produce(sqlite_yard, {"value": number})
 
-    events = events_of(follow(yard, **{"Last-Event-ID": "0:1"}).text)
+    events = events_of(follow(sqlite_yard, **{"Last-Event-ID": "0:1"}).text)
 
     assert events == [(None, "gone", {"partition": 0, "first": 3})]
 
@@ -123,7 +123,7 @@ def test_a_tail_outlives_a_log_that_is_away(sqlite_yard):
             return getattr(sqlite_yard.wiring.record_log, name)
 
     produce(sqlite_yard, {"value": 1})
-    told = b"".join(Tail(SharedReading(Away()), topic.id, {0: 0}).follow(2)).decode()
+    told = b"".join(Tail(SharedReading(Away()), topic.id, {0: 0}).follow(1)).decode()
 
     assert [value["value"] for *_, value in events_of(told)] == [1]
 

@@ -33,9 +33,11 @@ def test_a_topic_is_made_once_and_shows_its_bounds(yard):
     assert [item["name"] for item in listed] == ["flights"]
 
 
-def test_a_retry_with_its_idempotency_key_gets_the_first_answer(yard):
+def test_a_retry_with_its_idempotency_key_gets_the_first_answer(sqlite_yard):
     first, second = (
-        yard.client().post(TOPICS, json={"name": "flights"}, headers={"Idempotency-Key": "k"})
+        sqlite_yard.client().post(
+            TOPICS, json={"name": "flights"}, headers={"Idempotency-Key": "k"}
+        )
         for _ in range(2)
     )
 
@@ -132,9 +134,9 @@ def test_what_a_dead_process_left_half_made_is_swept_and_its_name_is_free(yard, 
     assert make_topic(yard).status_code == 201
 
 
-def test_a_topic_that_was_given_up_while_it_was_made_is_not_told_as_made(yard, monkeypatch):
+def test_a_topic_that_was_given_up_while_it_was_made_is_not_told_as_made(sqlite_yard, monkeypatch):
     """The log took a minute; meanwhile the row was swept as one whose maker had died."""
-    topics = yard.wiring.topics
+    topics = sqlite_yard.wiring.topics
     create = topics.log.create
 
     def slow(name, shape):
@@ -144,8 +146,8 @@ def test_a_topic_that_was_given_up_while_it_was_made_is_not_told_as_made(yard, m
         assert topics.sweep() == 1
 
     monkeypatch.setattr(topics.log, "create", slow)
-    assert_problem(yard.client().post(TOPICS, json={"name": "flights"}), 503)
-    assert_problem(yard.client().get(f"{TOPICS}/flights"), 404)
+    assert_problem(sqlite_yard.client().post(TOPICS, json={"name": "flights"}), 503)
+    assert_problem(sqlite_yard.client().get(f"{TOPICS}/flights"), 404)
 
 
 def test_a_name_that_is_just_being_made_is_not_taken_twice(sqlite_yard):
@@ -159,9 +161,9 @@ def test_a_name_that_is_just_being_made_is_not_taken_twice(sqlite_yard):
     assert sqlite_yard.wiring.topics.sweep() == 0
 
 
-def test_the_topic_of_events_is_the_systems(yard):
-    yard.wiring.topics.ensure_events_topic("default", timedelta(days=1))
-    client = yard.client()
+def test_the_topic_of_events_is_the_systems(sqlite_yard):
+    sqlite_yard.wiring.topics.ensure_events_topic("default", timedelta(days=1))
+    client = sqlite_yard.client()
 
     assert client.get(f"{TOPICS}/{EVENTS_TOPIC}").json["overflow"] == "drop_oldest"
     assert_problem(client.delete(f"{TOPICS}/{EVENTS_TOPIC}"), 409)
