@@ -18,7 +18,9 @@ from app.kernel.jobs.bounds import BoundedQueue
 from app.kernel.jobs.claims import Claims
 from app.kernel.jobs.execution import Execution
 from app.kernel.jobs.queue import SYSTEM_CLOCK, Clock
-from app.kernel.log.seam import NewRecord, Shape
+from app.kernel.log.nats_link import Address
+from app.kernel.log.nats_log import NatsLog
+from app.kernel.log.seam import NewRecord, RecordLog, Shape
 from app.kernel.log.sql_log import SqlLog
 from app.kernel.migrations import upgrade
 from app.kernel.sandbox.parent import Sandbox
@@ -85,6 +87,7 @@ class Viewing:
         partitions: int = 3,
         shape: Mapping[str, Any] | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        nats: str | None = None,
     ) -> None:
         self.database = Database(database_url)
         for history in ("kernel", "streams"):
@@ -92,7 +95,9 @@ class Viewing:
         self.folder = folder
         self.clock = clock
         self.store = FolderStore(folder / "store")
-        self.log = SqlLog(self.database, clock.now)
+        self.log: RecordLog = SqlLog(self.database, clock.now)
+        if nats is not None:
+            self.log = NatsLog(Address.parse(nats), self.database)
         found = self._found()
         self.topic = found.topic_id if found else new_id()
         self.log.create(self.topic, Shape(partitions, **(shape or {})))
@@ -206,4 +211,5 @@ class Viewing:
 
     def close(self) -> None:
         """Give all connections back."""
+        self.log.close()
         self.database.close()

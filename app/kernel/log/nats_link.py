@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -213,7 +214,9 @@ class _Runner:
         if connecting is None:
             return
         if connecting.done():
-            await connecting.result().close()
+            # One that is lost already has nothing to hang up.
+            with suppress(OSError):
+                await connecting.result().close()
         else:
             connecting.cancel()
             await asyncio.wait([connecting])
