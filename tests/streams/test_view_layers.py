@@ -53,6 +53,7 @@ def test_an_answer_is_that_of_a_full_recompute_at_random_moments(viewing):
 
 @pytest.mark.slow
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_fifty_moments_of_twenty_thousand_flights(make_viewing):
     rebuilt(make_viewing(), list(flights(20_000)), moments=50, seed=2)
 
