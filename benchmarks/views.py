@@ -74,6 +74,11 @@ class _Measured:
         with self._server.client() as client:
             _asked(client, "POST", "/topics", json={"name": "flights", "partitions": 3})
             _asked(client, "POST", "/lambda-views", json=_VIEW)
+            (place,) = self._send(client, [_flight(random.Random(0))])
+            # Processors may start after the API is ready.
+            while not self._counts(client, place):
+                time.sleep(_LOOK)
+            self.produced = 0
         acts = (self._produce, self._probe, self._count, lambda: self._recompute(seconds))
         threads = [threading.Thread(target=act) for act in acts]
         for thread in threads:
