@@ -111,6 +111,14 @@ class AuditQuery(Input):
 class KeyRecordOut(Output):
     """What tells a key's bearer from others, and what the bearer may do."""
 
+    EXAMPLE: ClassVar = {
+        "project": "default",
+        "digest": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "scopes": ["models:read"],
+        "expires_at": None,
+        "revoked_at": None,
+    }
+
     project = fields.String(required=True)
     digest = fields.String(required=True, attribute="hexdigest")
     scopes = fields.List(fields.String(), required=True)

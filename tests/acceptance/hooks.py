@@ -54,6 +54,7 @@ _WORDS = {
     "This Content-Encoding is not offered here": "a form is never compressed",
     "Send JSON as it is, not compressed": "nor is a dataset's JSON",
     "An upload with Idempotency-Key needs Content-Digest": "only an upload does",
+    "The id can't be the target.": "the names of two fields differ",
     "doesn't tell the format": "only where the type or name of the file doesn't tell it",
     "tells its format": "only where the type or name of the file doesn't tell it",
 }
