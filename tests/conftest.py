@@ -11,12 +11,16 @@ import urllib.request
 
 import psutil
 import pytest
+import structlog
 from sqlalchemy import create_engine, make_url, text
 
 from tests.yard import Yard
 
 # What stays is looked through less often: of all the processor time it took a tenth.
 gc.set_threshold(20_000, 20, 20)
+# Where rich is installed, structlog has it draw each traceback, which takes a second.
+_renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+structlog.configure(processors=[*structlog.get_config()["processors"][:-1], _renderer])
 
 _END_OTHERS = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

@@ -111,7 +111,7 @@ def test_a_wait_for_what_has_ended_answers_at_once(client):
     upload(client)
     started = time.monotonic()
     assert client.get(VERSION + "?wait=20").json["state"] == "succeeded"
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
 
 
 def test_a_wait_without_a_change_ends_in_time(client):

@@ -76,7 +76,7 @@ def connected(server, sent):
     return connection
 
 
-def eventually(condition, seconds=30):
+def eventually(condition, seconds=60):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until

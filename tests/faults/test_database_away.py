@@ -185,7 +185,7 @@ def test_no_wait_for_an_answer_is_without_an_end(line, database):
         for _ in range(20):
             with pytest.raises(Unavailable, match="doesn't answer"):
                 database.ping()
-        assert time.monotonic() - since < 1
+        assert time.monotonic() - since < 3
     until(lambda: answers(database), 10)
 
 

@@ -21,7 +21,7 @@ def admission(slots=1, waiters=0, wait=30.0, **more):
     return Admission(slots, waiters, wait, CollectorRegistry(), **more)
 
 
-def until(condition, seconds=10):
+def until(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

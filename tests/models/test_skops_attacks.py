@@ -113,7 +113,7 @@ def test_a_zip_that_skops_did_not_write_is_refused(
 ) -> None:
     started = time.monotonic()
     assert importer.refuse(data).errors[0].code == code
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
     assert [path.name for path in tmp_path.iterdir()] == ["model.skops"]
 
 

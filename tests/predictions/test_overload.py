@@ -38,7 +38,7 @@ def held(small, monkeypatch):
     go.set()
 
 
-def until(condition, seconds=20):
+def until(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
