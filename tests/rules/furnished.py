@@ -54,6 +54,7 @@ BODIES = {
     "predict": {"inputs": [{}]},
     "putConsumerGroupOffsets": {"to": "earliest"},
     "createConsumerGroup": {"name": "others", "topic": "flights"},
+    "viewPredictions": {"inputs": [{}]},
     "produceRecords": {"records": [{"value": 1}]},
     "createDatasetHold": {"version": 1, "holder": "training-runs/x", "seconds": 60},
 }
