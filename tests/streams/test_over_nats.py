@@ -108,12 +108,17 @@ def test_events_are_fed_and_relayed(yard):
         time.sleep(0.1)
 
 
-def test_a_log_that_is_away_is_503(yard, nats):
+def test_a_log_that_is_away_is_503_and_found_again(yard, nats):
     make_topic(yard)
     nats.kill()
 
-    problem = assert_problem(produce(yard, {"value": 1}), 503)
+    problem = assert_problem(produce(yard, {"value": 1, "id": "1"}), 503)
     assert problem["retryable"]
-    # The next test, if there is one, finds it again.
     nats.start()
     nats.wait_until_ready()
+    until = time.monotonic() + 60
+    while (answer := produce(yard, {"value": 1, "id": "1"})).status_code != 201:
+        assert_problem(answer, 503)
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert [record["value"] for record in read(yard)] == [1]
