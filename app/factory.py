@@ -30,9 +30,9 @@ from app.predictions.resources import (
     STORE_ENDPOINT,
     STORE_RULE,
 )
-from app.streams.group_resources import blp as groups_blueprint
-from app.streams.processor_resources import blp as processors_blueprint
-from app.streams.record_resources import blp as topics_blueprint
+from app.streams.consumer_groups.resources import blp as groups_blueprint
+from app.streams.processors.resources import blp as processors_blueprint
+from app.streams.records.resources import blp as topics_blueprint
 from app.streams.views.model_resources import blp as model_views_blueprint
 from app.streams.views.resources import blp as views_blueprint
 from app.training.resources import blp as training_blueprint

@@ -34,9 +34,9 @@ from app.predictions.peers import ModelsPeer as PredictionsModelsPeer
 from app.predictions.scorer_client import ScorerClient
 from app.predictions.service import Predictions
 from app.settings_table import SettingsError
-from app.streams.consumer_groups import ConsumerGroups
+from app.streams.consumer_groups.members import GroupMembers
+from app.streams.consumer_groups.service import ConsumerGroups
 from app.streams.feed import FED_SERVICES, Feeder, OwnEvents, PeerEvents
-from app.streams.group_members import GroupMembers
 from app.streams.groups import Groups
 from app.streams.processors.aggregate import Aggregating
 from app.streams.processors.handling import Kind
@@ -49,7 +49,7 @@ from app.streams.processors.peers import PredictionsPeer as StreamsPredictionsPe
 from app.streams.processors.predict import Predict
 from app.streams.processors.service import Processors
 from app.streams.processors.webhook import Webhook
-from app.streams.records import Records
+from app.streams.records.service import Records
 from app.streams.service import Topics
 from app.streams.views.model_answers import ModelAnswers
 from app.streams.views.model_batches import ModelBatches

@@ -19,7 +19,7 @@ from app.kernel.events import EventLog, cloud_event
 from app.kernel.log.seam import NewRecord
 from app.kernel.peers import Peer
 from app.kernel.sql import Database
-from app.streams.cloud_events import structured
+from app.streams.records.cloud_events import structured
 from app.streams.service import Topics
 from app.streams.tables import Feed
 

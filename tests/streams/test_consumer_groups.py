@@ -223,7 +223,7 @@ def test_groups_of_ours_are_not_clients_business(sqlite_yard):
 
 
 def test_a_group_has_so_many_members_and_no_more(sqlite_yard, monkeypatch):
-    monkeypatch.setattr("app.streams.group_members.MOST_MEMBERS", 2)
+    monkeypatch.setattr("app.streams.consumer_groups.members.MOST_MEMBERS", 2)
     make_topic(sqlite_yard)
     make_group(sqlite_yard)
     for _ in range(2):

@@ -9,8 +9,8 @@ from marshmallow import ValidationError
 
 from app.kernel.errors import ServiceError
 from app.kernel.http.bodies import decode_json
-from app.streams.decoding import new_record, plain_records
-from app.streams.record_schemas import RecordsIn
+from app.streams.records.decoding import new_record, plain_records
+from app.streams.records.schemas import RecordsIn
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**64), 2**64) | st.floats() | st.text(max_size=8),

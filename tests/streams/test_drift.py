@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.streams.drift import BETTER, WORSE, Adwin
+from app.streams.learning.drift import BETTER, WORSE, Adwin
 
 
 def _coins(count, share, seed):

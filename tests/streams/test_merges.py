@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.streams.merges import Hedge, averaged, blended, mixed
+from app.streams.learning.merges import Hedge, averaged, blended, mixed
 
 _SHARES = st.floats(0, 1).map(lambda share: {"no": 1.0 - share, "yes": share})
 

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error, roc_auc_score
 from sklearn.metrics import root_mean_squared_error as rmse
 
-from app.streams.prequential import Prequential, drift_signal
+from app.streams.learning.prequential import Prequential, drift_signal
 
 
 def _judged(count, seed=0):

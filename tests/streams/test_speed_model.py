@@ -7,9 +7,9 @@ import pytest
 from sklearn.tree import DecisionTreeClassifier
 
 from app.scoring.online import OnlineSpec
-from app.streams.labelling import Half, Halves, Reading, Unreadable
-from app.streams.merges import MERGES, RESIDUAL
-from app.streams.speed_model import SpeedModel, SpeedSpec, answer
+from app.streams.learning.labelling import Half, Halves, Reading, Unreadable
+from app.streams.learning.merges import MERGES, RESIDUAL
+from app.streams.learning.speed_model import SpeedModel, SpeedSpec, answer
 from tests.streams.flights import CATEGORIES, FEATURES, moments
 
 FLIGHTS = OnlineSpec("classification", FEATURES, CATEGORIES)

@@ -6,8 +6,8 @@ import threading
 import pytest
 
 from app.kernel.errors import Unavailable
-from app.streams.shared_reading import SharedReading
-from app.streams.tail import Tail, parsed_positions
+from app.streams.records.shared_reading import SharedReading
+from app.streams.records.tail import Tail, parsed_positions
 from tests.problems import assert_problem
 from tests.streams.topics import API, make_topic, produce
 from tests.yard import Yard

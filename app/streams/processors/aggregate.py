@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from app.kernel.log.seam import NewRecord, Record
 from app.kernel.sql import Database
-from app.streams.processor_tables import ProcessorWatermark, ProcessorWindow
 from app.streams.processors.handling import Outcome, Share
+from app.streams.processors.tables import ProcessorWatermark, ProcessorWindow
 from app.streams.processors.values import (
     Refused,
     json_object,

@@ -1,6 +1,6 @@
 """The kinds of processors: what the API checks of each, and what a processor process runs.
 
-A new kind is a row in ``rules`` with its fields in ``processor_schemas``, and a row in the
+A new kind is a row in ``rules`` with its fields in ``schemas``, and a row in the
 ``Kind`` mapping that the process is given.
 """
 
@@ -12,12 +12,12 @@ from sqlalchemy import select
 
 from app.kernel.errors import Invalid
 from app.kernel.sql import Database
-from app.streams.learning_rules import refuse_clashes
-from app.streams.processor_tables import RUNNING, Processor
+from app.streams.learning.rules import refuse_clashes
 from app.streams.processors.handling import Kind, Share
 from app.streams.processors.hook_guard import HookGuard, NotAllowed
 from app.streams.processors.lane import Duty, Lane, Tools
 from app.streams.processors.reading import Lease, Reader, Work
+from app.streams.processors.tables import RUNNING, Processor
 
 PREDICT, AGGREGATE, ARCHIVE, WEBHOOK = "predict", "aggregate", "archive", "webhook"
 LEARN = "learn"

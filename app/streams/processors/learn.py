@@ -15,12 +15,12 @@ from app.kernel.changes import Change
 from app.kernel.log.seam import NewRecord, Record
 from app.kernel.sql import Database
 from app.scoring.online import OnlineSpec
-from app.streams.labelling import Half, Reading
-from app.streams.learner_tables import LearnerState
-from app.streams.merges import Answer
+from app.streams.learning.labelling import Half, Reading
+from app.streams.learning.merges import Answer
+from app.streams.learning.speed_model import SpeedModel, SpeedSpec
+from app.streams.learning.tables import LearnerState
 from app.streams.processors.handling import Outcome, Share
 from app.streams.processors.values import Refused, json_object
-from app.streams.speed_model import SpeedModel, SpeedSpec
 
 _MOST: Final = 500
 

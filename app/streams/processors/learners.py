@@ -7,11 +7,11 @@ from sqlalchemy import select
 from app.kernel.auth import Call
 from app.kernel.errors import Conflict
 from app.kernel.sql import Database
-from app.streams.learner_tables import LearnerState
-from app.streams.prequential import Prequential
+from app.streams.learning.prequential import Prequential
+from app.streams.learning.speed_model import SpeedModel
+from app.streams.learning.tables import LearnerState
 from app.streams.processors.kinds import LEARN
 from app.streams.processors.service import find_processor
-from app.streams.speed_model import SpeedModel
 
 
 class Learners:

@@ -9,8 +9,8 @@ from typing import Any, Final
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.streams.processor_tables import ProcessorProgress
 from app.streams.processors.handling import Failure
+from app.streams.processors.tables import ProcessorProgress
 
 _FADING_SECONDS: Final = 60.0
 _MOST_DETAIL: Final = 500

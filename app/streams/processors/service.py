@@ -17,19 +17,19 @@ from app.kernel.rows import all_rows
 from app.kernel.signing import KeyRing
 from app.kernel.sql import utc_now
 from app.streams.groups import Groups, lag, positions
-from app.streams.learner_tables import LearnerState
+from app.streams.learning.tables import LearnerState
 from app.streams.lookup import find_topic, refuse_reserved
-from app.streams.processor_tables import (
+from app.streams.processors.kinds import KindRules
+from app.streams.processors.lane import Tools
+from app.streams.processors.positions import Start, offsets_at
+from app.streams.processors.progress import faded, progress_of
+from app.streams.processors.tables import (
     RUNNING,
     Processor,
     ProcessorProgress,
     ProcessorWatermark,
     ProcessorWindow,
 )
-from app.streams.processors.kinds import KindRules
-from app.streams.processors.lane import Tools
-from app.streams.processors.positions import Start, offsets_at
-from app.streams.processors.progress import faded, progress_of
 from app.streams.tables import Assignment, Topic
 
 PROCESSORS = Listing(

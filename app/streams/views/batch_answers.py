@@ -6,8 +6,8 @@ from typing import Any
 from app.kernel.auth import Call
 from app.kernel.errors import Invalid, NotFound, Unavailable
 from app.scoring.frame import as_text
-from app.streams.labelling import Row
-from app.streams.merges import Answer
+from app.streams.learning.labelling import Row
+from app.streams.learning.merges import Answer
 from app.streams.processors.ports import Predictions
 from app.streams.processors.predict import faulty
 

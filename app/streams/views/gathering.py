@@ -12,8 +12,8 @@ from typing import Any, Final
 import msgspec
 
 from app.kernel.log.seam import Record
-from app.streams.labelling import Example, Half, Unreadable
-from app.streams.speed_model import SpeedModel
+from app.streams.learning.labelling import Example, Half, Unreadable
+from app.streams.learning.speed_model import SpeedModel
 from app.streams.views.model_definition import ModelDefinition
 
 MOST_EXAMPLES: Final = 2_000_000

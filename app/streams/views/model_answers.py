@@ -20,12 +20,12 @@ from app.kernel.auth import Call
 from app.kernel.errors import Conflict, FieldError, Invalid, NotFound, Unavailable
 from app.kernel.sql import Database
 from app.scoring.frame import as_text
-from app.streams.labelling import Row, Unreadable, plain_value
-from app.streams.learner_tables import ViewModelState, ViewModelTotals
-from app.streams.merges import Answer
-from app.streams.prequential import Prequential
+from app.streams.learning.labelling import Row, Unreadable, plain_value
+from app.streams.learning.merges import Answer
+from app.streams.learning.prequential import Prequential
+from app.streams.learning.speed_model import LAYERS, SpeedModel, answer
+from app.streams.learning.tables import ViewModelState, ViewModelTotals
 from app.streams.processors.ports import Predictions
-from app.streams.speed_model import LAYERS, SpeedModel, answer
 from app.streams.views.answers import Answers, Lag, one_moment, states_of
 from app.streams.views.batch_answers import BatchModel, answer_of
 from app.streams.views.lookup import find_view

@@ -18,7 +18,7 @@ from app.kernel.jobs.claims import Later
 from app.kernel.long_work.handler import Attempt, WorkFailed
 from app.kernel.long_work.lifecycle import CANCELLED, FAILED, SUCCEEDED
 from app.kernel.sql import Database
-from app.streams.learner_tables import ViewModelState
+from app.streams.learning.tables import ViewModelState
 from app.streams.views.contents import FOLDER
 from app.streams.views.gathering import Gathering, TooManyExamples
 from app.streams.views.model_definition import ModelDefinition

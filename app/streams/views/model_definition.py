@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.scoring.online import OnlineSpec
-from app.streams.labelling import Reading
-from app.streams.merges import WARM_START
-from app.streams.speed_model import SpeedSpec
+from app.streams.learning.labelling import Reading
+from app.streams.learning.merges import WARM_START
+from app.streams.learning.speed_model import SpeedSpec
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,13 @@ from app.kernel.changes import Change
 from app.kernel.jobs.queue import SYSTEM_CLOCK, Clock
 from app.kernel.log.seam import Record
 from app.kernel.sql import Database
-from app.streams.drift import WORSE
-from app.streams.labelling import Half
-from app.streams.learner_tables import ViewModelState, ViewModelTotals
-from app.streams.merges import Answer
-from app.streams.prequential import Prequential
+from app.streams.learning.drift import WORSE
+from app.streams.learning.labelling import Half
+from app.streams.learning.merges import Answer
+from app.streams.learning.prequential import Prequential
+from app.streams.learning.speed_model import LAYERS, SpeedModel
+from app.streams.learning.tables import ViewModelState, ViewModelTotals
 from app.streams.processors.ports import Predictions
-from app.streams.speed_model import LAYERS, SpeedModel
 from app.streams.views.batch_answers import BatchModel
 from app.streams.views.gathering import half_of
 from app.streams.views.model_definition import ModelDefinition

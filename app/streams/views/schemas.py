@@ -18,7 +18,7 @@ from app.kernel.http.fields import (
 )
 from app.kernel.http.pagination import DEFAULT_SIZE, MOST_SIZE
 from app.kernel.long_work.views import WorkOut
-from app.streams.merges import MERGES
+from app.streams.learning.merges import MERGES
 from app.streams.schemas import described
 from app.streams.views import examples
 from app.streams.views.measures import FUNCTIONS

@@ -20,8 +20,8 @@ from app.kernel.long_work.lifecycle import forget_events
 from app.kernel.signing import KeyRing
 from app.kernel.sql import Database, new_id
 from app.streams.groups import Groups
-from app.streams.learner_tables import ViewModelState, ViewModelTotals
-from app.streams.learning_rules import refuse_clashes
+from app.streams.learning.rules import refuse_clashes
+from app.streams.learning.tables import ViewModelState, ViewModelTotals
 from app.streams.lookup import find_topic
 from app.streams.tables import Topic
 from app.streams.views.answers import Answers

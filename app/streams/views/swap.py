@@ -22,7 +22,7 @@ from app.kernel.errors import ServiceError
 from app.kernel.jobs.queue import SYSTEM_CLOCK, Clock
 from app.kernel.long_work.lifecycle import RUNNING, Superseded, forget_events
 from app.kernel.sql import Database
-from app.streams.learner_tables import ViewModelState
+from app.streams.learning.tables import ViewModelState
 from app.streams.views.speed import Place
 from app.streams.views.tables import LambdaView, Offsets, SpeedRow, SpeedState, ViewBatch
 

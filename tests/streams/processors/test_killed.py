@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from app.kernel.log.seam import NewRecord
-from app.streams.processor_tables import Processor, ProcessorWatermark, ProcessorWindow
+from app.streams.processors.tables import Processor, ProcessorWatermark, ProcessorWindow
 from tests.nats import NatsServer
 from tests.streams.processors.installation import PROCESSORS, Streaming
 from tests.streams.processors.role_processes import Crew

@@ -8,9 +8,9 @@ from sqlalchemy import select
 
 from app.kernel.errors import Unavailable
 from app.streams.groups import Groups
-from app.streams.processor_tables import ProcessorWindow
 from app.streams.processors.aggregate import AggregateHandler
 from app.streams.processors.dead_letters import PREFIX
+from app.streams.processors.tables import ProcessorWindow
 from tests.streams.processors.installation import PROCESSORS, WINDOWS
 
 

@@ -19,8 +19,14 @@ from marshmallow import ValidationError
 from app.kernel.errors import FieldError, Invalid, escape
 from app.kernel.http.fields import UtcTime
 from app.kernel.log.seam import NewRecord
-from app.streams.encoding import BYTES_TYPE, CONTENT_TYPE, is_json
-from app.streams.record_schemas import BASE64, LONGEST_HEADER, LONGEST_ID, LONGEST_KEY, MOST_HEADERS
+from app.streams.records.encoding import BYTES_TYPE, CONTENT_TYPE, is_json
+from app.streams.records.schemas import (
+    BASE64,
+    LONGEST_HEADER,
+    LONGEST_ID,
+    LONGEST_KEY,
+    MOST_HEADERS,
+)
 
 STRUCTURED: Final = "application/cloudevents+json"
 BATCHED: Final = "application/cloudevents-batch+json"

@@ -13,13 +13,14 @@ from app.kernel.http.api import current_call, resource_headers
 from app.kernel.http.spec import IDEMPOTENCY_KEY, Action
 from app.kernel.long_work.views import waiting_places
 from app.kernel.slots import Slots
-from app.streams import examples, record_schemas
-from app.streams.encoding import told_page
-from app.streams.producing import TOLD_BY, read_ahead, sent_records
-from app.streams.records import Produced
-from app.streams.records import Records as RecordsService
+from app.streams import examples
+from app.streams.records import schemas
+from app.streams.records.encoding import told_page
+from app.streams.records.producing import TOLD_BY, read_ahead, sent_records
+from app.streams.records.service import Produced
+from app.streams.records.service import Records as RecordsService
+from app.streams.records.tail import LONGEST_SECONDS, Tail, parsed_positions
 from app.streams.resources import blp
-from app.streams.tail import LONGEST_SECONDS, Tail, parsed_positions
 
 __all__ = ["blp"]
 
@@ -27,9 +28,7 @@ _JSON, _EVENTS = "application/json", "text/event-stream"
 _KEPT = "private, max-age=300, immutable"
 _BODY = {
     "required": True,
-    "content": {
-        _JSON: {"schema": record_schemas.RecordsIn, "example": {"records": examples.NEW_RECORDS}}
-    },
+    "content": {_JSON: {"schema": schemas.RecordsIn, "example": {"records": examples.NEW_RECORDS}}},
 }
 _STREAM_DOC: dict[str, Any] = {
     "responses": {
@@ -60,7 +59,7 @@ class ProduceRecords(Action):
 
     @secured("topics:write")
     @blp.doc(requestBody=_BODY, parameters=[IDEMPOTENCY_KEY])
-    @blp.response(201, record_schemas.ProducedOut)
+    @blp.response(201, schemas.ProducedOut)
     def post(self, topic: str) -> Any:
         """Append records to a topic
 
@@ -81,7 +80,7 @@ class ProduceRecords(Action):
         return _produce_once(topic)
 
 
-@blp.creates(201, record_schemas.ProducedOut, headers=TOLD_BY)
+@blp.creates(201, schemas.ProducedOut, headers=TOLD_BY)
 def _produce_once(topic: str) -> Any:
     return _produce(topic)
 
@@ -96,8 +95,8 @@ class PartitionRecords(MethodView):
     """The records of a partition."""
 
     @secured("topics:read")
-    @blp.arguments(record_schemas.PageQuery, location="query")
-    @blp.response(200, record_schemas.RecordPage)
+    @blp.arguments(schemas.PageQuery, location="query")
+    @blp.response(200, schemas.RecordPage)
     @blp.alt_response(410, "Gone")
     def get(self, arguments: dict[str, Any], topic: str, partition: int) -> Any:
         """Read records by position
@@ -130,7 +129,7 @@ class RecordStream(MethodView):
 
     @secured("topics:read")
     @blp.doc(**_STREAM_DOC)
-    @blp.arguments(record_schemas.TailQuery, location="query")
+    @blp.arguments(schemas.TailQuery, location="query")
     @blp.alt_response(406, "NotAcceptable")
     @blp.alt_response(410, "Gone")
     def get(self, arguments: dict[str, Any], topic: str) -> Response:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from app.kernel.log.seam import RecordLog
-from app.streams.encoding import told_json, told_record
+from app.streams.records.encoding import told_json, told_record
 
 _FRESH_SECONDS: Final = 0.02
 _PAGES: Final = 64

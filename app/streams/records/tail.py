@@ -12,8 +12,8 @@ from typing import Final
 
 from app.kernel.errors import Invalid, NotFound, Unavailable
 from app.kernel.log.seam import OffsetGone
-from app.streams.encoding import told_json
-from app.streams.shared_reading import SharedReading
+from app.streams.records.encoding import told_json
+from app.streams.records.shared_reading import SharedReading
 
 LONGEST_SECONDS: Final = 55.0
 HEARTBEAT_SECONDS: Final = 3.0

@@ -7,8 +7,8 @@ from flask.views import MethodView
 
 from app.kernel.auth import secured
 from app.kernel.http.api import Blueprint, current_call
-from app.streams import processor_schemas as schemas
-from app.streams.learning_schemas import LearnerOut
+from app.streams.learning.schemas import LearnerOut
+from app.streams.processors import schemas
 from app.streams.processors.learners import Learners
 from app.streams.processors.positions import Start
 from app.streams.processors.service import PROCESSORS, Processors

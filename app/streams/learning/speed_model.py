@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from app.scoring.frame import as_text
 from app.scoring.online import CLASSIFICATION, OnlineLearner, OnlineSpec
-from app.streams.drift import Adwin
-from app.streams.labelling import Example, Half, Halves, Row
-from app.streams.merges import (
+from app.streams.learning.drift import Adwin
+from app.streams.learning.labelling import Example, Half, Halves, Row
+from app.streams.learning.merges import (
     BLEND,
     HEDGE,
     RESIDUAL,
@@ -28,7 +28,7 @@ from app.streams.merges import (
     blended,
     mixed,
 )
-from app.streams.prequential import Prequential, drift_signal
+from app.streams.learning.prequential import Prequential, drift_signal
 
 LAYERS: Final = ("batch", "speed", "merged")
 MOST_WAITING: Final = 10_000

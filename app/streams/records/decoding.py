@@ -20,8 +20,8 @@ from app.kernel.errors import FieldError, TooLarge
 from app.kernel.http.bodies import MOST_LEVELS, MOST_MEMBERS
 from app.kernel.http.fields import UtcTime
 from app.kernel.log.seam import NewRecord
-from app.streams.encoding import BYTES_TYPE, CONTENT_TYPE
-from app.streams.record_schemas import (
+from app.streams.records.encoding import BYTES_TYPE, CONTENT_TYPE
+from app.streams.records.schemas import (
     BASE64,
     HEADER_NAME,
     LONGEST_HEADER,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from app.scoring.online import CLASSIFICATION, LEAST_SHARE
-from app.streams.merges import Answer
+from app.streams.learning.merges import Answer
 
 BINS: Final = 200
 # Log-losses from here on look alike to the watch over drift, which wants numbers in 0..1.

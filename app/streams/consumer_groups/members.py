@@ -14,7 +14,7 @@ from app.kernel.http.pagination import Listing, Page
 from app.kernel.log.seam import OffsetGone, Record
 from app.kernel.signing import KeyRing
 from app.kernel.sql import utc_now
-from app.streams.consumer_groups import refuse_strange
+from app.streams.consumer_groups.service import refuse_strange
 from app.streams.groups import Membership, find_member, membership_of
 from app.streams.lookup import find_group
 from app.streams.service import Topics

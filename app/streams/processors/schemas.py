@@ -21,10 +21,10 @@ from app.kernel.http.fields import (
     UtcTime,
 )
 from app.streams import examples
-from app.streams.learning_schemas import Learning, LearningIn
-from app.streams.processor_tables import PAUSED, RUNNING
+from app.streams.learning.schemas import Learning, LearningIn
 from app.streams.processors.hook_signature import PATTERN as SECRET_PATTERN
 from app.streams.processors.positions import EARLIEST, LATEST, OFFSETS, STARTS, TIME
+from app.streams.processors.tables import PAUSED, RUNNING
 from app.streams.processors.windows import FUNCTIONS
 
 KINDS = ("predict", "aggregate", "learn", "webhook")

@@ -16,8 +16,8 @@ from app.kernel.http.fields import (
     UtcTime,
 )
 from app.streams import examples
-from app.streams.consumer_groups import EARLIEST, LATEST
-from app.streams.record_schemas import MOST_PAGE, RecordOut
+from app.streams.consumer_groups.service import EARLIEST, LATEST
+from app.streams.records.schemas import MOST_PAGE, RecordOut
 from app.streams.schemas import MOST_PARTITIONS, described
 
 _ENDS = (EARLIEST, LATEST)

@@ -9,12 +9,12 @@ from flask.views import MethodView
 from app.kernel.auth import secured
 from app.kernel.http.api import Blueprint, current_call
 from app.kernel.long_work.views import waiting_places
-from app.streams import group_schemas as schemas
-from app.streams.consumer_groups import GROUPS
-from app.streams.consumer_groups import ConsumerGroups as GroupsService
-from app.streams.encoding import told_json, told_record
-from app.streams.group_members import MEMBERS
-from app.streams.group_members import GroupMembers as MembersService
+from app.streams.consumer_groups import schemas
+from app.streams.consumer_groups.members import MEMBERS
+from app.streams.consumer_groups.members import GroupMembers as MembersService
+from app.streams.consumer_groups.service import GROUPS
+from app.streams.consumer_groups.service import ConsumerGroups as GroupsService
+from app.streams.records.encoding import told_json, told_record
 
 blp = Blueprint(
     "consumer-groups",

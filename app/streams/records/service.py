@@ -8,8 +8,8 @@ from app.kernel.auth import Call
 from app.kernel.errors import Invalid, NotFound
 from app.kernel.log.seam import Appended, NewRecord, Record
 from app.streams.lookup import refuse_reserved
+from app.streams.records.shared_reading import SharedReading
 from app.streams.service import Topics
-from app.streams.shared_reading import SharedReading
 from app.streams.tables import Topic
 
 

@@ -8,10 +8,10 @@ from flask import Request, g
 from app.kernel.errors import Invalid, UnsupportedMediaType
 from app.kernel.http.bodies import JSON_TYPES, StrictParser, admitted_body, decode_json
 from app.kernel.log.seam import NewRecord
-from app.streams import cloud_events
-from app.streams.decoding import new_record, plain_records, refuse_large
-from app.streams.encoding import BYTES_TYPE, is_json
-from app.streams.record_schemas import RecordsIn
+from app.streams.records import cloud_events
+from app.streams.records.decoding import new_record, plain_records, refuse_large
+from app.streams.records.encoding import BYTES_TYPE, is_json
+from app.streams.records.schemas import RecordsIn
 
 TOLD_BY: Final = ("Ce-Id", "Ce-Source", "Ce-Type", "Ce-Subject", "Ce-Time", "Ce-Partitionkey")
 """Headers with others of which it is another request."""

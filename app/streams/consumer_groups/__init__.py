@@ -1,0 +1,1 @@
+"""Consumer groups: clients that share the reading of a topic, each partition by one of them."""
