@@ -238,9 +238,11 @@ def test_settings_that_are_shown_show_no_secret():
                 "MODELYARD_SECRET": "s3cr3t" * 10,
                 "MODELYARD_ADMIN_KEY": f"myk_s3cr3t00_{'s3cr3t' * 7}s",
                 "MODELYARD_DATABASE_URL": "postgresql://u:s3cr3t@h/d",
+                "MODELYARD_LOG_URL": "nats://u:s3cr3t@h",
                 "MODELYARD_MODELS_DATABASE_URL": "postgresql://u:s3cr3t@h/d",
             }
         )
     )
     assert "s3cr3t" not in told
-    assert [s.name for s in SETTINGS if s.secret] == ["database_url", "admin_key", "secret"]
+    secret = [setting.name for setting in SETTINGS if setting.secret]
+    assert secret == ["database_url", "log_url", "admin_key", "secret"]

@@ -211,15 +211,15 @@ class _Runner:
 
     async def _hang_up(self) -> None:
         connecting = self._connecting
-        if connecting is None:
-            return
-        if connecting.done():
-            # One that is lost already has nothing to hang up.
+        # One that is lost already has nothing to hang up.
+        if connecting is not None and connecting.done() and not connecting.exception():
             with suppress(OSError):
                 await connecting.result().close()
-        else:
-            connecting.cancel()
-            await asyncio.wait([connecting])
+        # What waits for messages on a connection that was lost isn't ended with it.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 async def _note(error: Exception) -> None:

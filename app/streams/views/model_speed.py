@@ -80,14 +80,14 @@ class ModelSpeed:
         definition = ModelDefinition.of(view.definition)
         layer = self._layer(definition, place, offset)
         fold = self._folded(view, definition, place, layer, records)
-        faults.hit("views.folded")
+        faults.hit("model_views.folded")
         serving = place.number == view.serving_number
         with self._database.write() as session:
             if not self._enter(session, place, offset, fold):
                 return 0
             if serving:
                 self._tell(session, view, place, fold)
-            faults.hit("views.entered")
+            faults.hit("model_views.entered")
         self._hold(place, fold.end, layer)
         worse = any(drift["direction"] == WORSE for drift in fold.drifts)
         if serving and worse and definition.early_on_drift:
