@@ -11,7 +11,7 @@ from tests.acceptance.flights import ROWS, differences, in_every_format, late_fl
 from tests.acceptance.memory import PROMISED, Peak
 from tests.server import Server, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(600)]
 # Summed in another order, or by another reader, these differ in the last digits.
 ROUNDED = ("mean", "std")
 PARQUET = "application/vnd.apache.parquet"
@@ -188,7 +188,6 @@ def assert_batch(client, model, table, folder):
     assert_same_alone(client, batch, parquet)
 
 
-@pytest.mark.long
 def test_two_models_learn_which_planes_will_be_late_and_score_them_all(server, tmp_path):
     table = late_flights(tmp_path)
     with server.client() as client, Peak(server) as peak:

@@ -140,7 +140,7 @@ def assert_parity(client, name):
     assert engines["sklearn"] >= 1
 
 
-@pytest.mark.parametrize("name", ["iris", "diabetes"])
+@pytest.mark.parametrize("name", ["iris", pytest.param("diabetes", marks=pytest.mark.long)])
 def test_ten_models_of_a_table_say_what_scikit_learn_says(server, name):
     with server.client() as client:
         assert_parity(client, name)

@@ -80,6 +80,7 @@ def reasons(name: str) -> list[str | None]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", catalogue())
 def test_every_way_of_using_an_estimator_is_compiled_exactly_or_has_no_compiled_form(name):
     told = reasons(name)

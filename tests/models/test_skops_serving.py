@@ -60,6 +60,7 @@ def test_a_model_of_the_catalogue_is_compiled_exactly(importer: Importer, name: 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", sorted(set(catalogue()) - NOT_TAKEN - QUICK))
 def test_any_other_model_is_compiled_exactly_or_not_at_all(importer: Importer, name: str) -> None:
     says_what_scikit_learn_says(importer, name)

@@ -11,6 +11,7 @@ SEED = 46
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.fault("F36")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("database", DATABASES[: rounds(quick=1, full=2)])

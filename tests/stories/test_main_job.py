@@ -32,7 +32,10 @@ def metrics(server):
     }
 
 
-@pytest.fixture(scope="module", params=["sqlite", "sqlite-files", "postgresql"])
+FILES = pytest.param("sqlite-files", marks=[pytest.mark.slow, pytest.mark.long])
+
+
+@pytest.fixture(scope="module", params=["sqlite", FILES, "postgresql"])
 def server(request, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     fresh = request.getfixturevalue("postgres_url") if request.param == "postgresql" else None

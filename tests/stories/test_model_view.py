@@ -10,7 +10,7 @@ from tests.streams.flights import moments
 from tests.streams.model_viewing import LATE, record_of
 
 LATE_VIEW = "/lambda-views/late"
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 def _produce(client, some):

@@ -64,6 +64,7 @@ def kill_processor(server):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_server_runs_processors_and_starts_them_again_when_they_die(tmp_path):
     with Server(tmp_path / "home") as server, server.client() as client:
         furnish(client)
@@ -82,6 +83,7 @@ def test_a_server_runs_processors_and_starts_them_again_when_they_die(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_processors_may_run_on_a_host_of_their_own(tmp_path):
     shared = {
         "MODELYARD_SECRET": SECRET,

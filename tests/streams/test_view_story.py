@@ -11,7 +11,7 @@ from tests.faults.workers import eventually
 from tests.server import Server, wait_for
 from tests.streams.viewing import flights
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 FLIGHTS = [
     {name: flight[name] for name in ("origin", "tailnum", "arr_delay")} for flight in flights(2000)

@@ -95,6 +95,8 @@ def is_usable(log):
 
 
 @pytest.mark.fault("F37")
+@pytest.mark.slow
+@pytest.mark.long
 def test_without_a_majority_nothing_is_taken_and_all_of_it_goes_on_after(cluster, engine):
     log = engine.open()
     topic = new_topic(log, replicas=3)

@@ -135,7 +135,7 @@ def killed(streaming, count, kills, chance):
     return digest(streaming, "shot")
 
 
-@pytest.fixture(params=["sqlite", "nats"])
+@pytest.fixture(params=["sqlite", pytest.param("nats", marks=[pytest.mark.slow, pytest.mark.long])])
 def engine(request, tmp_path):
     """An installation whose records lie in its database, or in NATS."""
     log_url, server = "", None
