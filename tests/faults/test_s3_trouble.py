@@ -135,6 +135,7 @@ def told(answer):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("fault", ["drop", "500"])
 def test_while_the_bucket_is_away_models_predict_and_everything_heals(server, client, s3, fault):

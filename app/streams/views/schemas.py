@@ -262,7 +262,7 @@ class Position(Output):
     skipped = fields.Integer(required=True, metadata=described("Records that are of no group."))
 
 
-class Group(Output):
+class ViewGroup(Output):
     """The measures of one group."""
 
     key = fields.List(fields.Raw(allow_none=True, metadata=_VALUE), required=True)
@@ -280,7 +280,7 @@ class Group(Output):
     )
 
 
-class ViewValue(Position, Group):
+class ViewValue(Position, ViewGroup):
     """An answer: the measures of one group, and which records they count."""
 
     EXAMPLE: ClassVar = examples.VALUE
@@ -291,7 +291,7 @@ class ViewValues(Position):
 
     EXAMPLE: ClassVar = examples.VALUES
 
-    items = fields.List(fields.Nested(Group), required=True)
+    items = fields.List(fields.Nested(ViewGroup), required=True)
     next_page_token = fields.String(required=True, allow_none=True)
 
 
