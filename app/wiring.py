@@ -78,7 +78,7 @@ class Wiring(Basis):
         )
 
     @cached_property
-    def trail(self) -> Trail:
+    def trail(self) -> Trail | WholeTrail:
         """What happened to the services served here; where clients ask, to all."""
         own, urls = Trail(self.databases()), self.settings.peer_urls
         apart = {url: name for name, url in urls.items() if name not in self.settings.services}

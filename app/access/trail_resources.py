@@ -8,6 +8,7 @@ from flask.views import MethodView
 
 from app.access import schemas
 from app.access.trail import Trail
+from app.access.whole_trail import WholeTrail
 from app.kernel.auth import secured
 from app.kernel.http.api import Blueprint, current_call
 from app.kernel.slots import Slots
@@ -15,8 +16,8 @@ from app.kernel.slots import Slots
 blp = Blueprint("trail", __name__, description="What happened, and who did it.")
 
 
-def _trail() -> Trail:
-    return cast("Trail", current_app.extensions["trail"])
+def _trail() -> Trail | WholeTrail:
+    return cast("Trail | WholeTrail", current_app.extensions["trail"])
 
 
 @blp.route("/api/v1/audit")

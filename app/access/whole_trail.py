@@ -26,7 +26,7 @@ _LOOK_SECONDS: Final = 0.5
 Events = tuple[list[dict[str, Any]], str]
 
 
-class WholeTrail(Trail):
+class WholeTrail:
     """The trail of this process and of others."""
 
     def __init__(self, own: Trail, others: Sequence[Peer]) -> None:

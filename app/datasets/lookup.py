@@ -10,7 +10,8 @@ from app.datasets.tables import Dataset, Version
 from app.kernel.artifacts.stored import Stored
 from app.kernel.auth import Call
 from app.kernel.changes import Change
-from app.kernel.errors import Conflict, NotFound
+from app.kernel.errors import Conflict
+from app.kernel.rows import the_row
 from app.kernel.sql import lease_holds
 
 REMOVAL_LEASE = timedelta(seconds=60)
@@ -29,10 +30,7 @@ class NewDataset:
 def find_dataset(session: Session, call: Call, name: str, *, lock: bool = False) -> Dataset:
     """A dataset of the caller's project; raises NotFound."""
     query = select(Dataset).where(Dataset.project == call.project, Dataset.name == name)
-    row = session.scalar(query.with_for_update() if lock else query)
-    if row is None:
-        raise NotFound(f"There is no dataset {name}")
-    return row
+    return the_row(session, query, f"There is no dataset {name}", lock=lock)
 
 
 def find_version(
@@ -42,10 +40,7 @@ def find_version(
     query: Select[Version] = select(Version).where(
         Version.project == call.project, Version.dataset == name, Version.number == number
     )
-    row = session.scalar(query.with_for_update() if lock else query)
-    if row is None:
-        raise NotFound(f"There is no version {number} of a dataset {name}")
-    return row
+    return the_row(session, query, f"There is no version {number} of a dataset {name}", lock=lock)
 
 
 def insert_dataset(change: Change, new: NewDataset) -> Dataset:

@@ -15,6 +15,7 @@ from app.kernel.http.fields import (
     Resource,
     Tags,
     UtcTime,
+    described,
 )
 from app.kernel.http.spec import CONTENT_DIGEST, IDEMPOTENCY_KEY
 from app.kernel.long_work.views import Progress, RefusedPlace, WorkError
@@ -26,10 +27,6 @@ _ROW = {"additionalProperties": {"type": ["string", "number", "boolean", "null"]
 STATES = ("queued", "running", "succeeded", "failed")
 MOST_ROWS = 10_000
 READING_HEADERS = ("X-Columns",)
-
-
-def _described(text: str) -> dict[str, str]:
-    return {"description": text}
 
 
 class DatasetIn(Input):
@@ -44,7 +41,7 @@ class DatasetPatch(Input):
     """What of a dataset is to change; what is not named stays."""
 
     description = fields.String(validate=Length(max=1000))
-    tags = Tags(metadata=_described("All tags that it is to have."))
+    tags = Tags(metadata=described("All tags that it is to have."))
 
 
 class DatasetOut(Resource):
@@ -58,7 +55,7 @@ class DatasetOut(Resource):
     newest_version = fields.Integer(
         required=True,
         allow_none=True,
-        metadata=_described("The newest version that is ready; null: there is none."),
+        metadata=described("The newest version that is ready; null: there is none."),
     )
     created_at = UtcTime(required=True)
     updated_at = UtcTime(required=True)
@@ -78,11 +75,11 @@ class ColumnIn(Input):
     null_values = fields.List(
         fields.String(validate=Length(max=1000)),
         validate=Length(max=100),
-        metadata=_described("Texts that mean: missing."),
+        metadata=described("Texts that mean: missing."),
     )
     format = fields.String(
         validate=Length(min=1, max=100),
-        metadata=_described("How times are written, as strptime spells it: `%d.%m.%Y`."),
+        metadata=described("How times are written, as strptime spells it: `%d.%m.%Y`."),
     )
 
 
@@ -101,18 +98,18 @@ class UploadQuery(Input):
 
     format = fields.String(
         validate=OneOf(FORMATS),
-        metadata=_described("Where the content type doesn't tell."),
+        metadata=described("Where the content type doesn't tell."),
     )
     delimiter = fields.String(validate=OneOf(DELIMITERS))
     decimal = fields.String(load_default=".", validate=OneOf((".", ",")))
     encoding = fields.String(
         validate=Length(min=1, max=40),
-        metadata=_described("`utf-8` unless said otherwise."),
+        metadata=described("`utf-8` unless said otherwise."),
     )
     on_error = fields.String(
         load_default="fail",
         validate=OneOf(("fail", "quarantine")),
-        metadata=_described("`quarantine` leaves bad rows out and offers them at `rejects`."),
+        metadata=described("`quarantine` leaves bad rows out and offers them at `rejects`."),
     )
 
 
@@ -120,7 +117,7 @@ class UploadHeaders(Input):
     """The headers of an upload."""
 
     prefer = fields.String(
-        data_key="Prefer", metadata=_described("`respond-async`: 202 at once, ready later.")
+        data_key="Prefer", metadata=described("`respond-async`: 202 at once, ready later.")
     )
     content_digest = fields.String(
         data_key="Content-Digest",
@@ -141,7 +138,7 @@ class UploadHeaders(Input):
         # Longer ones go into a form. All headers together may have 400 kB: beyond that the server
         # refuses them itself, without a word of why.
         validate=Length(max=200_000),
-        metadata=_described(
+        metadata=described(
             'How columns are to be read, as JSON: `{"zip": {"type": "string"}}`; '
             "each may have `type`, `null_values` and `format`."
         ),
@@ -176,7 +173,7 @@ class Column(Output):
     name = fields.String(required=True)
     type = fields.String(required=True, validate=OneOf(TYPES))
     nullable = fields.Boolean(
-        required=True, metadata=_described("Whether a value is missing somewhere.")
+        required=True, metadata=described("Whether a value is missing somewhere.")
     )
     missing = fields.Integer(required=True)
     distinct = fields.Integer(required=True)
@@ -187,12 +184,12 @@ class Column(Output):
     quantiles = fields.Dict(
         required=True,
         allow_none=True,
-        metadata={"additionalProperties": _VALUE, **_described("By share: `0.5` is the median.")},
+        metadata={"additionalProperties": _VALUE, **described("By share: `0.5` is the median.")},
     )
     top_values = fields.List(fields.Nested(Count), required=True)
     histogram = fields.Nested(Histogram, required=True, allow_none=True)
     sampled = fields.Boolean(
-        required=True, metadata=_described("Whether the quantiles are those of a sample.")
+        required=True, metadata=described("Whether the quantiles are those of a sample.")
     )
 
 
@@ -223,23 +220,23 @@ class VersionSummary(Output):
     state = fields.String(
         required=True,
         validate=OneOf(STATES),
-        metadata=_described("`succeeded`: it is ready, and never changes again."),
+        metadata=described("`succeeded`: it is ready, and never changes again."),
     )
-    format = fields.String(required=True, metadata=_described("As it was sent."))
+    format = fields.String(required=True, metadata=described("As it was sent."))
     filename = fields.String(
-        required=True, allow_none=True, metadata=_described("What the sender calls it.")
+        required=True, allow_none=True, metadata=described("What the sender calls it.")
     )
-    source_digest = fields.String(required=True, metadata=_described("Of the file as sent."))
+    source_digest = fields.String(required=True, metadata=described("Of the file as sent."))
     source_bytes = fields.Integer(required=True)
     digest = fields.String(
-        required=True, allow_none=True, metadata=_described("Of the canonical content.")
+        required=True, allow_none=True, metadata=described("Of the canonical content.")
     )
     rows = fields.Integer(required=True, allow_none=True)
     rejected = fields.Integer(
-        required=True, allow_none=True, metadata=_described("Rows that were left out.")
+        required=True, allow_none=True, metadata=described("Rows that were left out.")
     )
     bytes = fields.Integer(
-        required=True, allow_none=True, metadata=_described("As it is kept: Parquet.")
+        required=True, allow_none=True, metadata=described("As it is kept: Parquet.")
     )
     progress = fields.Nested(Progress, required=True)
     attempt = fields.Integer(required=True)
@@ -286,9 +283,7 @@ class RowsQuery(PlaceQuery):
     columns = fields.String(
         # Percent-encoded, that many letters of any script fit into a URL that servers take.
         validate=Length(min=1, max=5000),
-        metadata=_described(
-            "Names joined by commas, in the order wanted; or a JSON list of names."
-        ),
+        metadata=described("Names joined by commas, in the order wanted; or a JSON list of names."),
     )
 
 
@@ -299,12 +294,12 @@ class RowList(Output):
 
     dataset = fields.String(required=True)
     version = fields.Integer(required=True)
-    rows = fields.Integer(required=True, metadata=_described("How many there are in all."))
+    rows = fields.Integer(required=True, metadata=described("How many there are in all."))
     offset = fields.Integer(required=True)
     columns = fields.List(fields.String(), required=True)
     items = fields.List(fields.Dict(metadata=_ROW), required=True)
     next_offset = fields.Integer(
-        required=True, allow_none=True, metadata=_described("Null: that was the end.")
+        required=True, allow_none=True, metadata=described("Null: that was the end.")
     )
 
 
@@ -312,11 +307,11 @@ class Reject(Output):
     """A row that was left out."""
 
     row = fields.Integer(
-        required=True, metadata=_described("From 1, the header and blank lines aside.")
+        required=True, metadata=described("From 1, the header and blank lines aside.")
     )
     column = fields.String(required=True, allow_none=True)
     reason = fields.String(required=True)
-    raw = fields.Raw(required=True, metadata=_described("The row as it was sent."))
+    raw = fields.Raw(required=True, metadata=described("The row as it was sent."))
 
 
 class RejectList(Output):
@@ -326,11 +321,11 @@ class RejectList(Output):
 
     dataset = fields.String(required=True)
     version = fields.Integer(required=True)
-    rows = fields.Integer(required=True, metadata=_described("How many there are in all."))
+    rows = fields.Integer(required=True, metadata=described("How many there are in all."))
     offset = fields.Integer(required=True)
     items = fields.List(fields.Nested(Reject), required=True)
     next_offset = fields.Integer(
-        required=True, allow_none=True, metadata=_described("Null: that was the end.")
+        required=True, allow_none=True, metadata=described("Null: that was the end.")
     )
 
 
@@ -341,7 +336,7 @@ class ContentQuery(Input):
         load_default=False,
         truthy={"true"},
         falsy={"false"},
-        metadata=_described("CSV whose texts are no formulas."),
+        metadata=described("CSV whose texts are no formulas."),
     )
 
 
@@ -349,7 +344,7 @@ class ContentHeaders(Input):
     """What of the content."""
 
     range = fields.String(
-        data_key="Range", metadata=_described("`bytes=0-1023`: only that part of the file.")
+        data_key="Range", metadata=described("`bytes=0-1023`: only that part of the file.")
     )
 
 

@@ -8,7 +8,6 @@ Old events are dropped, always from the front. How far is remembered, so that a 
 late is told, and misses nothing without knowing.
 """
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -20,11 +19,13 @@ from sqlalchemy import JSON, BigInteger, Integer, String, delete, func, select, 
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.kernel.errors import Gone, Invalid
+from app.kernel.log.watch import Ends, Watch
 from app.kernel.retention import BATCH, PAUSE_SECONDS
 from app.kernel.sql import Database, KernelBase, UtcDateTime, new_id, utc_now
 
 _BIG = BigInteger().with_variant(Integer, "sqlite")
 _LOOK_SECONDS = 0.1
+_OUTBOXES = "outboxes"
 
 
 class Event(KernelBase):
@@ -75,7 +76,7 @@ class EventLog:
 
     def __init__(self, databases: Sequence[Database]) -> None:
         self._databases = list(dict.fromkeys(databases))
-        self._heads = Heads(self._databases)
+        self._watch = Watch(self._ends, _LOOK_SECONDS)
 
     def read(
         self,
@@ -103,7 +104,10 @@ class EventLog:
             if found or time.monotonic() >= until or stopped():
                 return found, ".".join(map(str, positions))
             seen = positions
-            self._heads.wait(seen, until, stopped)
+            self._watch.wait(_OUTBOXES, dict(enumerate(seen)), until, stopped)
+
+    def _ends(self, _names: Sequence[str]) -> Ends:
+        return {_OUTBOXES: dict(enumerate(_heads(self._databases)))}
 
     def head(self) -> str:
         """The position after everything written so far."""
@@ -156,43 +160,6 @@ class EventLog:
         for event, index in merged[:limit]:
             positions[index] = event.position
         return [event for event, _ in merged[:limit]], positions
-
-
-class Heads:
-    """The newest positions, looked for by one of those who wait, on behalf of all of them."""
-
-    def __init__(self, databases: Sequence[Database]) -> None:
-        self._databases = databases
-        self._changed = threading.Condition()
-        self._heads = [0] * len(databases)
-        self._next_look = 0.0
-        self._somebody_looks = False
-
-    def wait(self, seen: Sequence[int], until: float, stopped: Callable[[], bool]) -> None:
-        """Until there is something after these positions, or that moment has come."""
-        with self._changed:
-            while (now := time.monotonic()) < until and not stopped():
-                if now >= self._next_look and not self._somebody_looks:
-                    self._look()
-                if self._are_beyond(seen):
-                    return
-                self._changed.wait(min(_LOOK_SECONDS, until - now))
-
-    def _are_beyond(self, seen: Sequence[int]) -> bool:
-        return any(head > position for head, position in zip(self._heads, seen, strict=True))
-
-    def _look(self) -> None:
-        self._somebody_looks = True
-        self._changed.release()
-        heads = self._heads
-        try:
-            heads = _heads(self._databases)
-        finally:
-            self._changed.acquire()
-            self._somebody_looks = False
-            self._next_look = time.monotonic() + _LOOK_SECONDS
-            self._heads = heads
-            self._changed.notify_all()
 
 
 def _heads(databases: Sequence[Database]) -> list[int]:

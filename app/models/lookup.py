@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 
 from app.kernel.auth import Call
 from app.kernel.changes import Change
-from app.kernel.errors import Conflict, NotFound
+from app.kernel.errors import Conflict
+from app.kernel.rows import the_row
 from app.kernel.sql import lease_holds, utc_now
 from app.models.tables import READY, Model, Version
 
@@ -22,10 +23,7 @@ REMOVAL_LEASE = timedelta(seconds=60)
 def find_model(session: Session, call: Call, name: str, *, lock: bool = False) -> Model:
     """A model of the caller's project; raises NotFound."""
     query = select(Model).where(Model.project == call.project, Model.name == name)
-    row = session.scalar(query.with_for_update() if lock else query)
-    if row is None:
-        raise NotFound(f"There is no model {name}")
-    return row
+    return the_row(session, query, f"There is no model {name}", lock=lock)
 
 
 def find_version(
@@ -35,10 +33,7 @@ def find_version(
     query = select(Version).where(
         Version.project == call.project, Version.model == model, Version.number == number
     )
-    row = session.scalar(query.with_for_update() if lock else query)
-    if row is None:
-        raise NotFound(f"There is no version {number} of the model {model}")
-    return row
+    return the_row(session, query, f"There is no version {number} of the model {model}", lock=lock)
 
 
 def lock_version(session: Session, call: Call, model: str, number: int) -> tuple[Model, Version]:

@@ -15,6 +15,7 @@ from app.kernel.http.fields import (
     Resource,
     Tags,
     UtcTime,
+    described,
 )
 from app.kernel.long_work.views import RefusedPlace, WorkError
 from app.kernel.references import Referrer
@@ -27,10 +28,6 @@ TYPES = ("integer", "number", "boolean", "string", "datetime")
 ENGINES = ("compiled", "sklearn")
 MOST_COLUMNS = 10_000
 _METRICS = {"additionalProperties": {"type": ["number", "null"]}}
-
-
-def _described(text: str) -> dict[str, str]:
-    return {"description": text}
 
 
 def _description(**options: Any) -> fields.String:
@@ -57,9 +54,9 @@ class ModelPatch(Input):
     """What of a model is to change; what is not named stays."""
 
     description = _description()
-    tags = Tags(metadata=_described("All tags that it is to have."))
+    tags = Tags(metadata=described("All tags that it is to have."))
     retention = fields.Nested(
-        RetentionIn, allow_none=True, metadata=_described("All of it; null: keep predictions.")
+        RetentionIn, allow_none=True, metadata=described("All of it; null: keep predictions.")
     )
 
 
@@ -82,12 +79,12 @@ class ModelOut(Resource):
     newest_version = fields.Integer(
         required=True,
         allow_none=True,
-        metadata=_described("The newest version that is ready; null: there is none."),
+        metadata=described("The newest version that is ready; null: there is none."),
     )
     default_version = fields.Integer(
         required=True,
         allow_none=True,
-        metadata=_described(
+        metadata=described(
             "What the bare name stands for: the alias `champion`, else the newest version."
         ),
     )
@@ -95,7 +92,7 @@ class ModelOut(Resource):
         keys=fields.String(),
         values=fields.Integer(),
         required=True,
-        metadata=_described("Where each alias points."),
+        metadata=described("Where each alias points."),
     )
     created_at = UtcTime(required=True)
     updated_at = UtcTime(required=True)
@@ -174,7 +171,7 @@ class Lineage(Output):
         dump_default=None,
         metadata={
             "type": ["string", "object"],
-            **_described("As the run requested it, and all that it came to."),
+            **described("As the run requested it, and all that it came to."),
         },
     )
     random_state = fields.Integer(required=True, allow_none=True, dump_default=None)
@@ -236,7 +233,7 @@ class ModelVersionSummary(Output):
     state = fields.String(
         required=True,
         validate=OneOf(STATES),
-        metadata=_described("`corrupt`: its stored bytes are not those that were signed."),
+        metadata=described("`corrupt`: its stored bytes are not those that were signed."),
     )
     task = fields.String(required=True, allow_none=True)
     description = fields.String(required=True)
@@ -269,7 +266,7 @@ class ModelVersionOut(ModelVersionSummary, Resource):
         allow_none=True,
         attribute="document.baseline",
         dump_default=None,
-        metadata={**_METRICS, **_described("The same metrics of the class prior or the mean.")},
+        metadata={**_METRICS, **described("The same metrics of the class prior or the mean.")},
     )
     warnings = fields.List(
         fields.Nested(ModelWarning),
@@ -283,7 +280,7 @@ class ModelVersionOut(ModelVersionSummary, Resource):
         allow_none=True,
         attribute="document.signature",
         dump_default=None,
-        metadata=_described("Null until the version has been imported."),
+        metadata=described("Null until the version has been imported."),
     )
 
 
@@ -298,7 +295,7 @@ class ModelVersionPatch(Input):
     """What of a version is to change; what is not named stays."""
 
     description = _description()
-    tags = Tags(metadata=_described("All tags that it is to have."))
+    tags = Tags(metadata=described("All tags that it is to have."))
 
 
 class AliasIn(Input):
@@ -325,7 +322,7 @@ class ModelAliasOut(Resource):
     alias = fields.String(required=True)
     version = fields.Integer(required=True)
     reason = fields.String(required=True)
-    moved_by = fields.String(required=True, metadata=_described("The key's id."))
+    moved_by = fields.String(required=True, metadata=described("The key's id."))
     moved_at = UtcTime(required=True)
     created_at = UtcTime(required=True)
 
@@ -347,7 +344,7 @@ class AliasMove(Output):
     from_version = fields.Integer(required=True, allow_none=True)
     to_version = fields.Integer(required=True, allow_none=True)
     reason = fields.String(required=True)
-    moved_by = fields.String(required=True, metadata=_described("The key's id."))
+    moved_by = fields.String(required=True, metadata=described("The key's id."))
     moved_at = UtcTime(required=True)
 
 
@@ -365,7 +362,7 @@ class RemovalQuery(Input):
         load_default=False,
         truthy={"true"},
         falsy={"false"},
-        metadata=_described("`true`: answer 200 with what would go, and delete nothing."),
+        metadata=described("`true`: answer 200 with what would go, and delete nothing."),
     )
 
 

@@ -5,6 +5,7 @@ from sqlalchemy.orm import Session
 
 from app.kernel.auth import Call
 from app.kernel.errors import Conflict, NotFound
+from app.kernel.rows import the_row
 from app.streams.tables import EVENTS_TOPIC, MAKING, REMOVING, Group, Topic
 
 
@@ -28,7 +29,4 @@ def find_group(session: Session, call: Call, name: str, *, lock: bool = False) -
     query = select(Group).where(
         Group.project == call.project, Group.name == name, Group.owner.is_(None)
     )
-    row = session.scalar(query.with_for_update() if lock else query)
-    if row is None:
-        raise NotFound(f"There is no consumer group {name}")
-    return row
+    return the_row(session, query, f"There is no consumer group {name}", lock=lock)

@@ -5,17 +5,12 @@ from typing import Any, ClassVar
 from marshmallow import fields
 from marshmallow.validate import Length, OneOf, Range
 
-from app.kernel.http.fields import Input, Integer, Name, Output, Resource, Tags, UtcTime
+from app.kernel.http.fields import Input, Integer, Name, Output, Resource, Tags, UtcTime, described
 from app.streams import examples
 
 MOST_PARTITIONS = 64
 _OVERFLOWS = ("reject", "drop_oldest")
 _TEN_YEARS = 315_360_000
-
-
-def described(text: str) -> dict[str, str]:
-    """What the documentation says of a field."""
-    return {"description": text}
 
 
 class TopicRetentionIn(Input):

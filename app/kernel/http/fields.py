@@ -1,5 +1,6 @@
 """marshmallow, strict: what a client sends is taken as it is, never bent into shape."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields
@@ -8,6 +9,39 @@ from marshmallow.validate import Length, Regexp
 NAME_PATTERN = "[a-z0-9][a-z0-9._-]{0,62}"
 LONGEST_TIME = 64
 _LARGEST = 2**63
+
+
+def described(text: str, **more: Any) -> dict[str, Any]:
+    """Metadata of a field: what the documentation says of it, and ``more`` of JSON Schema."""
+    return {"description": text, **more}
+
+
+def only_of_its_kind(kinds: Sequence[str]) -> dict[str, Any]:
+    """JSON Schema of an object whose ``kind`` names the one of these members that it has."""
+    return {
+        "allOf": [
+            {
+                "if": {"properties": {"kind": {"const": kind}}},
+                "then": {"required": [kind]},
+                "else": {"not": {"required": [kind]}},
+            }
+            for kind in kinds
+        ]
+    }
+
+
+def refuse_other_kinds(
+    body: Mapping[str, Any], kind: str | None, kinds: Iterable[str], missing: str
+) -> None:
+    """Raise ValidationError unless the kind's own member is there, and that of no other.
+
+    ``missing`` is what is said where it isn't; without a kind there must be none of them.
+    """
+    if kind is not None and body.get(kind) is None:
+        raise ValidationError(missing, kind)
+    for other in kinds:
+        if other != kind and other in body:
+            raise ValidationError("Of another kind.", other)
 
 
 class Input(Schema):

@@ -3,15 +3,15 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from typing import Any, ClassVar, Protocol, cast
 
-from flask import Response, current_app, request
+from flask import current_app, request
 from marshmallow import fields
 from marshmallow.validate import OneOf, Range
 
 from app.kernel.errors import Invalid, NotFound, Unavailable
 from app.kernel.http.api import current_call
+from app.kernel.http.event_stream import EVENT_STREAM, event_stream
 from app.kernel.http.fields import Input, Output, QueryInteger, Resource, UtcTime
 from app.kernel.long_work.desk import WorkDesk
 from app.kernel.long_work.lifecycle import STATES, Row
@@ -175,19 +175,12 @@ def events_answer(
     last = _last_event_id()
     after = after if last is None else last
     current = get()
-    offered = ["application/json", "text/event-stream"]
-    if request.accept_mimetypes.best_match(offered) != "text/event-stream":
+    offered = ["application/json", EVENT_STREAM]
+    if request.accept_mimetypes.best_match(offered) != EVENT_STREAM:
         found = events(after)
         return {"items": found, "next_after": found[-1].seq if found else after}
-    place = ExitStack()
-    place.enter_context(waiting_places().hold())
-    response = Response(
-        _stream(events, get, current, after, current_call().remaining(_STREAM_SECONDS)),
-        content_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
-    response.call_on_close(place.close)
-    return response
+    seconds = current_call().remaining(_STREAM_SECONDS)
+    return event_stream(_stream(events, get, current, after, seconds), waiting_places())
 
 
 def _last_event_id() -> int | None:

@@ -14,11 +14,12 @@ from app.kernel.http.fields import (
     Resource,
     Tags,
     UtcTime,
+    described,
 )
 from app.streams import examples
 from app.streams.consumer_groups.service import EARLIEST, LATEST
 from app.streams.records.schemas import MOST_PAGE, RecordOut
-from app.streams.schemas import MOST_PARTITIONS, described
+from app.streams.schemas import MOST_PARTITIONS
 
 _ENDS = (EARLIEST, LATEST)
 _MOST_OFFSET = 2**62

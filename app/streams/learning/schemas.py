@@ -1,19 +1,15 @@
 """What is learnt from records, over the wire: the same for processors and for model views."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from marshmallow import fields
 from marshmallow.validate import Length, OneOf, Range
 
-from app.kernel.http.fields import Float, Input, Output
+from app.kernel.http.fields import Float, Input, Output, described
 from app.scoring.online import CLASSIFICATION, REGRESSION
 
 _MOST_FEATURES = 500
 _COLUMN = Length(1, 255)
-
-
-def _described(text: str, **more: Any) -> dict[str, Any]:
-    return {"description": text, **more}
 
 
 class LearningIn(Input):
@@ -23,7 +19,7 @@ class LearningIn(Input):
     target = fields.String(
         required=True,
         validate=_COLUMN,
-        metadata=_described("The field that holds the label; it may come later than the features."),
+        metadata=described("The field that holds the label; it may come later than the features."),
     )
     features = fields.List(
         fields.String(validate=_COLUMN), required=True, validate=Length(1, _MOST_FEATURES)
@@ -32,18 +28,18 @@ class LearningIn(Input):
         load_default=None,
         allow_none=True,
         validate=_COLUMN,
-        metadata=_described("What joins features with a later label; default: the record's id."),
+        metadata=described("What joins features with a later label; default: the record's id."),
     )
     categories = fields.List(
         fields.String(validate=_COLUMN),
         load_default=list,
         validate=Length(max=_MOST_FEATURES),
-        metadata=_described("Features whose numbers the learner is to take as names."),
+        metadata=described("Features whose numbers the learner is to take as names."),
     )
     learning_rate = Float(
         load_default=0.02,
         validate=Range(0.0001, 1.0),
-        metadata=_described("The size of its steps: the greater, the sooner it forgets."),
+        metadata=described("The size of its steps: the greater, the sooner it forgets."),
     )
 
 
@@ -61,11 +57,11 @@ class Learning(Output):
 class LayerMetrics(Output):
     """How well answers given before their labels were known have foretold them."""
 
-    count = fields.Integer(required=True, metadata=_described("Answers that were judged."))
+    count = fields.Integer(required=True, metadata=described("Answers that were judged."))
     log_loss = fields.Float(allow_none=True)
     accuracy = fields.Float(allow_none=True)
     roc_auc = fields.Float(
-        allow_none=True, metadata=_described("With two labels; from histograms of the scores.")
+        allow_none=True, metadata=described("With two labels; from histograms of the scores.")
     )
     mae = fields.Float(allow_none=True)
     rmse = fields.Float(allow_none=True)
@@ -75,14 +71,14 @@ class LearnerPartition(Output):
     """The learner of one partition."""
 
     partition = fields.Integer(required=True)
-    learnt = fields.Integer(required=True, metadata=_described("Labels that it has learnt from."))
+    learnt = fields.Integer(required=True, metadata=described("Labels that it has learnt from."))
     waiting = fields.Integer(
-        required=True, metadata=_described("Features without a label, or labels without features.")
+        required=True, metadata=described("Features without a label, or labels without features.")
     )
     dropped = fields.Integer(
-        required=True, metadata=_described("Those for which there was no room any more.")
+        required=True, metadata=described("Those for which there was no room any more.")
     )
-    digest = fields.String(required=True, metadata=_described("Of the state, which is a fold."))
+    digest = fields.String(required=True, metadata=described("Of the state, which is a fold."))
 
 
 class LearnerOut(Output):
@@ -105,5 +101,5 @@ class LearnerOut(Output):
     learnt = fields.Integer(required=True)
     labels = fields.List(fields.Raw(metadata={"type": ["string", "number", "boolean"]}))
     metrics = fields.Nested(LayerMetrics, required=True)
-    drifts = fields.Integer(required=True, metadata=_described("Changes of its loss so far."))
+    drifts = fields.Integer(required=True, metadata=described("Changes of its loss so far."))
     partitions = fields.List(fields.Nested(LearnerPartition), required=True)

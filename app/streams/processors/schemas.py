@@ -19,6 +19,9 @@ from app.kernel.http.fields import (
     Resource,
     Tags,
     UtcTime,
+    described,
+    only_of_its_kind,
+    refuse_other_kinds,
 )
 from app.streams import examples
 from app.streams.learning.schemas import Learning, LearningIn
@@ -33,32 +36,19 @@ _YEAR = 366 * 86_400
 _REFERENCE = f"^{NAME_PATTERN}(@{NAME_PATTERN}|/[1-9][0-9]{{0,8}})?"
 
 
-def _described(text: str, **more: Any) -> dict[str, Any]:
-    return {"description": text, **more}
-
-
-def _only_own_kind(body: dict[str, Any], kind: str | None) -> None:
-    """Raise ValidationError unless the kind's own member is there, and that of no other."""
-    if kind is not None and body.get(kind) is None:
-        raise ValidationError("Required by this kind.", kind)
-    for other in KINDS:
-        if other != kind and other in body:
-            raise ValidationError("Of another kind.", other)
-
-
 class PredictProcessorIn(Input):
     """Score each record; its value is an object of the model's columns."""
 
     model = fields.String(
         required=True,
         validate=[Length(max=140), Regexp(_REFERENCE + r"\Z")],
-        metadata=_described(
+        metadata=described(
             "`name`, `name@alias` or `name/version`; an alias is followed.",
             pattern=_REFERENCE + "$",
         ),
     )
     include_inputs = Boolean(
-        load_default=False, metadata=_described("Repeat the inputs in the output.")
+        load_default=False, metadata=described("Repeat the inputs in the output.")
     )
 
 
@@ -70,7 +60,7 @@ class AggregateWindowIn(Input):
         allow_none=True,
         load_default=None,
         validate=Range(0.001, _YEAR),
-        metadata=_described("A window starts each so many seconds; default: its size."),
+        metadata=described("A window starts each so many seconds; default: its size."),
     )
 
 
@@ -96,29 +86,29 @@ class AggregateProcessorIn(Input):
         load_default=None,
         allow_none=True,
         validate=Length(1, 255),
-        metadata=_described(
+        metadata=described(
             "The event's time, RFC 3339 or milliseconds since 1970; default: the record's own."
         ),
     )
     lateness_seconds = Float(
         load_default=0.0,
         validate=Range(0, _YEAR),
-        metadata=_described("A window closes when an event so much past its end has been seen."),
+        metadata=described("A window closes when an event so much past its end has been seen."),
     )
     ahead_seconds = Float(
         load_default=86_400.0,
         validate=Range(0, 10 * _YEAR),
-        metadata=_described("An event further past its record's time is refused."),
+        metadata=described("An event further past its record's time is refused."),
     )
     late = fields.String(
         load_default="dead_letter",
         validate=OneOf(("dead_letter", "drop")),
-        metadata=_described("What becomes of a record whose windows are all closed."),
+        metadata=described("What becomes of a record whose windows are all closed."),
     )
     emit = fields.String(
         load_default="close",
         validate=OneOf(("close", "change")),
-        metadata=_described("Tell of a window when it closes, or with each record, too."),
+        metadata=described("Tell of a window when it closes, or with each record, too."),
     )
 
 
@@ -129,7 +119,7 @@ class WebhookProcessorIn(Input):
     secret = fields.String(
         required=True,
         validate=[Length(max=100), Regexp(f"{SECRET_PATTERN}\\Z")],
-        metadata=_described(
+        metadata=described(
             "`whsec_` and base64 of 24 to 68 random bytes; never shown again.",
             pattern=f"^{SECRET_PATTERN}$",
         ),
@@ -139,38 +129,29 @@ class WebhookProcessorIn(Input):
 class ProcessorIn(Input):
     """A new processor."""
 
-    BEYOND_FIELDS: ClassVar[dict[str, Any]] = {
-        "allOf": [
-            {
-                "if": {"properties": {"kind": {"const": kind}}},
-                "then": {"required": [kind]},
-                "else": {"not": {"required": [kind]}},
-            }
-            for kind in KINDS
-        ]
-    }
+    BEYOND_FIELDS: ClassVar = only_of_its_kind(KINDS)
 
     name = Name(required=True)
     description = fields.String(load_default="", validate=Length(max=1000))
     tags = Tags(load_default=dict)
     kind = fields.String(required=True, validate=OneOf(KINDS))
-    topic = Name(required=True, metadata=_described("What it reads."))
+    topic = Name(required=True, metadata=described("What it reads."))
     output_topic = Name(
         load_default=None,
         allow_none=True,
-        metadata=_described("What it writes: needed, unless the kind writes nothing."),
+        metadata=described("What it writes: needed, unless the kind writes nothing."),
     )
     dead_letter_topic = Name(
         required=True,
         allow_none=True,
-        metadata=_described(
+        metadata=described(
             "Where records go that can't be handled; null: they are dropped and counted."
         ),
     )
     tries = Integer(
         load_default=5,
         validate=Range(1, 20),
-        metadata=_described("After so many in vain a record is given up."),
+        metadata=described("After so many in vain a record is given up."),
     )
     start = fields.String(load_default=EARLIEST, validate=OneOf((EARLIEST, LATEST)))
     state = fields.String(load_default=RUNNING, validate=OneOf(STATES))
@@ -182,23 +163,23 @@ class ProcessorIn(Input):
     @validates_schema(skip_on_field_errors=True)
     def one_kind(self, body: dict[str, Any], **_: Any) -> None:
         """The kind's own member, and no other."""
-        _only_own_kind(body, body["kind"])
+        refuse_other_kinds(body, body["kind"], KINDS, "Required by this kind.")
 
 
 class ProcessorPatch(Input):
     """What of a processor is to change; what is not named stays."""
 
     description = fields.String(validate=Length(max=1000))
-    tags = Tags(metadata=_described("All tags that it is to have."))
+    tags = Tags(metadata=described("All tags that it is to have."))
     tries = Integer(validate=Range(1, 20))
-    predict = fields.Nested(PredictProcessorIn, metadata=_described("Of this kind: as a whole."))
+    predict = fields.Nested(PredictProcessorIn, metadata=described("Of this kind: as a whole."))
     aggregate = fields.Nested(
-        AggregateProcessorIn, metadata=_described("It can't be changed: its windows would not fit.")
+        AggregateProcessorIn, metadata=described("It can't be changed: its windows would not fit.")
     )
     learn = fields.Nested(
-        LearningIn, metadata=_described("It can't be changed: what is learnt would not fit.")
+        LearningIn, metadata=described("It can't be changed: what is learnt would not fit.")
     )
-    webhook = fields.Nested(WebhookProcessorIn, metadata=_described("Of this kind: as a whole."))
+    webhook = fields.Nested(WebhookProcessorIn, metadata=described("Of this kind: as a whole."))
 
 
 class ProcessorStateIn(Input):
@@ -229,11 +210,11 @@ class ProcessorResetIn(Input):
     }
 
     to = fields.String(required=True, validate=OneOf(STARTS))
-    time = UtcTime(metadata=_described("With `time`: the first records that are not older."))
+    time = UtcTime(metadata=described("With `time`: the first records that are not older."))
     offsets = fields.List(
         fields.Nested(ResetOffsetIn),
         validate=Length(1, 1000),
-        metadata=_described("With `offsets`: those of some partitions; the others stay."),
+        metadata=described("With `offsets`: those of some partitions; the others stay."),
     )
 
     @validates_schema(skip_on_field_errors=True)
@@ -301,7 +282,7 @@ class ProcessorSummary(Resource):
     output_topic = fields.String(required=True, allow_none=True)
     dead_letter_topic = fields.String(required=True, allow_none=True)
     tries = fields.Integer(required=True)
-    generation = fields.Integer(required=True, metadata=_described("How often it has been reset."))
+    generation = fields.Integer(required=True, metadata=described("How often it has been reset."))
     predict = fields.Nested(PredictProcessor)
     aggregate = fields.Nested(AggregateProcessor)
     learn = fields.Nested(Learning)
@@ -313,13 +294,13 @@ class ProcessorSummary(Resource):
 class ProcessorCounts(Output):
     """What has become of records."""
 
-    taken = fields.Integer(required=True, metadata=_described("Read and done with."))
-    written = fields.Integer(required=True, metadata=_described("Outputs."))
-    dead = fields.Integer(required=True, metadata=_described("Given up, and kept."))
-    dropped = fields.Integer(required=True, metadata=_described("Given up, and not kept."))
-    late = fields.Integer(required=True, metadata=_described("Too late, and let go."))
-    gone = fields.Integer(required=True, metadata=_described("Let go by retention, unread."))
-    errors = fields.Integer(required=True, metadata=_described("Tries in vain."))
+    taken = fields.Integer(required=True, metadata=described("Read and done with."))
+    written = fields.Integer(required=True, metadata=described("Outputs."))
+    dead = fields.Integer(required=True, metadata=described("Given up, and kept."))
+    dropped = fields.Integer(required=True, metadata=described("Given up, and not kept."))
+    late = fields.Integer(required=True, metadata=described("Too late, and let go."))
+    gone = fields.Integer(required=True, metadata=described("Let go by retention, unread."))
+    errors = fields.Integer(required=True, metadata=described("Tries in vain."))
 
 
 class ProcessorFailure(Output):
@@ -336,11 +317,11 @@ class ProcessorPartition(Output):
     """How it gets on with a partition."""
 
     partition = fields.Integer(required=True)
-    offset = fields.Integer(required=True, metadata=_described("What is read next."))
+    offset = fields.Integer(required=True, metadata=described("What is read next."))
     lag = fields.Integer(required=True)
-    active = fields.Boolean(required=True, metadata=_described("Whether a process reads it."))
+    active = fields.Boolean(required=True, metadata=described("Whether a process reads it."))
     retrying = fields.Integer(
-        required=True, metadata=_described("Tries in vain of the record that is next.")
+        required=True, metadata=described("Tries in vain of the record that is next.")
     )
 
 
@@ -349,8 +330,8 @@ class ProcessorOut(ProcessorSummary):
 
     EXAMPLE: ClassVar = examples.PROCESSOR
 
-    lag = fields.Integer(required=True, metadata=_described("Records still to be read."))
-    rate = fields.Float(required=True, metadata=_described("Records a second, of late."))
+    lag = fields.Integer(required=True, metadata=described("Records still to be read."))
+    rate = fields.Float(required=True, metadata=described("Records a second, of late."))
     counts = fields.Nested(ProcessorCounts, required=True)
     last_failure = fields.Nested(ProcessorFailure, required=True, allow_none=True)
     partitions = fields.List(fields.Nested(ProcessorPartition), required=True)

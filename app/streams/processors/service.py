@@ -13,7 +13,7 @@ from app.kernel.auth import Call
 from app.kernel.changes import Changes
 from app.kernel.errors import Conflict, Invalid, NotFound
 from app.kernel.http.pagination import Listing, Page
-from app.kernel.rows import all_rows
+from app.kernel.rows import all_rows, the_row
 from app.kernel.signing import KeyRing
 from app.kernel.sql import utc_now
 from app.streams.groups import Groups, lag, positions
@@ -308,10 +308,7 @@ class Processors:
 def find_processor(session: Session, call: Call, name: str, *, lock: bool = False) -> Processor:
     """A processor of the caller's project; raises NotFound."""
     query = select(Processor).where(Processor.project == call.project, Processor.name == name)
-    row = session.scalar(query.with_for_update() if lock else query)
-    if row is None:
-        raise NotFound(f"There is no processor {name}")
-    return row
+    return the_row(session, query, f"There is no processor {name}", lock=lock)
 
 
 def told_of(row: Processor) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The records of topics: producing, reading by position, and the stream of what comes."""
 
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from typing import Any, cast
 
 import msgspec
@@ -10,6 +10,7 @@ from flask.views import MethodView
 from app.kernel.auth import secured
 from app.kernel.http.accepting import accepted_type
 from app.kernel.http.api import current_call, resource_headers
+from app.kernel.http.event_stream import EVENT_STREAM, event_stream
 from app.kernel.http.spec import IDEMPOTENCY_KEY, Action
 from app.kernel.long_work.views import waiting_places
 from app.kernel.slots import Slots
@@ -24,7 +25,7 @@ from app.streams.resources import blp
 
 __all__ = ["blp"]
 
-_JSON, _EVENTS = "application/json", "text/event-stream"
+_JSON = "application/json"
 _KEPT = "private, max-age=300, immutable"
 _BODY = {
     "required": True,
@@ -34,7 +35,7 @@ _STREAM_DOC: dict[str, Any] = {
     "responses": {
         200: {
             "description": "What comes, as server-sent events",
-            "content": {_EVENTS: {"schema": {"type": "string"}, "example": examples.EVENT}},
+            "content": {EVENT_STREAM: {"schema": {"type": "string"}, "example": examples.EVENT}},
         }
     },
     "parameters": [
@@ -137,7 +138,7 @@ class RecordStream(MethodView):
 
         Each event is a record. The stream ends after a minute; resume it by `Last-Event-ID`.
         """
-        accepted_type([_EVENTS])
+        accepted_type([EVENT_STREAM])
         call = current_call()
         row, bounds = _records().positions(call, topic)
         at_end = arguments["after"] == "latest"
@@ -146,12 +147,5 @@ class RecordStream(MethodView):
         if last is not None:
             positions |= parsed_positions(last, row.partitions)
         tail = Tail(_records().shared, row.id, positions)
-        place = ExitStack()
-        place.enter_context(cast("Slots", current_app.extensions["tail_slots"]).hold())
-        response = Response(
-            tail.follow(call.remaining(LONGEST_SECONDS)),
-            content_type=_EVENTS,
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-        )
-        response.call_on_close(place.close)
-        return response
+        places = cast("Slots", current_app.extensions["tail_slots"])
+        return event_stream(tail.follow(call.remaining(LONGEST_SECONDS)), places)

@@ -5,9 +5,17 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError, fields, validates_schema
 from marshmallow.validate import Length, OneOf, Range, Regexp
 
-from app.kernel.http.fields import Input, Integer, Output, QueryInteger, Resource, UtcTime
+from app.kernel.http.fields import (
+    Input,
+    Integer,
+    Output,
+    QueryInteger,
+    Resource,
+    UtcTime,
+    described,
+)
 from app.streams import examples
-from app.streams.schemas import MOST_PARTITIONS, described
+from app.streams.schemas import MOST_PARTITIONS
 
 MOST_RECORDS = 10_000
 MOST_HEADERS = 50

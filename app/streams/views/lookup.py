@@ -4,14 +4,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.kernel.auth import Call
-from app.kernel.errors import NotFound
+from app.kernel.rows import the_row
 from app.streams.views.tables import LambdaView
 
 
 def find_view(session: Session, call: Call, name: str, *, lock: bool = False) -> LambdaView:
     """A view of the caller's project; raises NotFound."""
     query = select(LambdaView).where(LambdaView.project == call.project, LambdaView.name == name)
-    row = session.scalar(query.with_for_update() if lock else query)
-    if row is None:
-        raise NotFound(f"There is no Lambda view {name}")
-    return row
+    return the_row(session, query, f"There is no Lambda view {name}", lock=lock)

@@ -5,10 +5,9 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError, fields, validates_schema
 from marshmallow.validate import Length, OneOf, Range
 
-from app.kernel.http.fields import Boolean, Float, Input, Integer, Name, Output, UtcTime
+from app.kernel.http.fields import Boolean, Float, Input, Integer, Name, Output, UtcTime, described
 from app.streams.learning.merges import BLEND, MERGES
 from app.streams.learning.schemas import LayerMetrics, LearnerPartition, Learning, LearningIn
-from app.streams.schemas import described
 from app.streams.views.model_answers import BATCH_ONLY, SPEED_ONLY
 
 MOST_INPUTS = 1000

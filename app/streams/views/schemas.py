@@ -15,11 +15,13 @@ from app.kernel.http.fields import (
     Resource,
     Tags,
     UtcTime,
+    described,
+    only_of_its_kind,
+    refuse_other_kinds,
 )
 from app.kernel.http.pagination import DEFAULT_SIZE, MOST_SIZE
 from app.kernel.long_work.views import WorkOut
 from app.streams.learning.merges import MERGES
-from app.streams.schemas import described
 from app.streams.views import examples
 from app.streams.views.measures import FUNCTIONS
 from app.streams.views.model_schemas import BatchTraining, ModelView, ModelViewIn
@@ -103,16 +105,7 @@ class ScheduleIn(Input):
 class LambdaViewIn(Input):
     """A new view."""
 
-    BEYOND_FIELDS: ClassVar = {
-        "allOf": [
-            {
-                "if": {"properties": {"kind": {"const": kind}}},
-                "then": {"required": [kind]},
-                "else": {"not": {"required": [kind]}},
-            }
-            for kind in KINDS
-        ]
-    }
+    BEYOND_FIELDS: ClassVar = only_of_its_kind(KINDS)
 
     name = Name(required=True)
     kind = fields.String(
@@ -130,11 +123,7 @@ class LambdaViewIn(Input):
     @validates_schema
     def of_its_kind(self, data: dict[str, Any], **_: Any) -> None:
         """The kind says which definition there must be."""
-        if data["kind"] not in data:
-            raise ValidationError("Say what it tells.", data["kind"])
-        for other in KINDS:
-            if other != data["kind"] and other in data:
-                raise ValidationError("Of another kind.", other)
+        refuse_other_kinds(data, data["kind"], KINDS, "Say what it tells.")
 
 
 class LambdaViewPatch(Input):
