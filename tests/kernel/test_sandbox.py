@@ -115,7 +115,12 @@ class TestProgress:
 
     def test_of_a_flood_the_last_is_told(self, run):
         told = []
-        run("count", {"steps": 4_000}, on_progress=told.append)
+
+        def hear_slowly(progress):
+            time.sleep(0.01)
+            told.append(progress)
+
+        run("count", {"steps": 4_000}, on_progress=hear_slowly)
         assert told[-1] == {"step": 3_999}
         assert len(told) < 4_000
 
