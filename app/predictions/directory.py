@@ -63,6 +63,12 @@ class Known:
     locations: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     turn: int = 0
 
+    def keeps(self, version: str, former: "Known") -> bool:
+        """Whether a version of what was known before is still one of this model's."""
+        return self.state["id"] == former.state["id"] and any(
+            str(item["version"]) == version for item in self.state["versions"]
+        )
+
     def version_of(self, reference: Reference) -> int:
         """The version that a reference means; raises NotFound, ArtifactCorrupt."""
         states = {item["version"]: item["state"] for item in self.state["versions"]}
@@ -103,6 +109,14 @@ class Known:
         return max(ready)
 
 
+@dataclass(eq=False)
+class _Question:
+    """The models service is being asked; ``outdated``: something has happened to the model."""
+
+    place: Place
+    outdated: bool = False
+
+
 class Directory:
     """Resolves references; thread-safe."""
 
@@ -110,6 +124,7 @@ class Directory:
         self._database = database
         self._models = models
         self._known: dict[Place, Known] = {}
+        self._questions: set[_Question] = set()
         self._turns = itertools.count(1)
         self._installing = threading.Lock()
         self._reporting = threading.Lock()
@@ -189,15 +204,22 @@ class Directory:
 
     def _learn(self, call: Call, model: str) -> Known:
         place = (call.project, model)
+        question = _Question(place)
+        with self._installing:
+            self._questions.add(question)
         try:
             known = self.ask_state(call, model)
+            installed = self._install(place, known, question)
         except Unavailable:
             remembered = self._recall(place)
             if remembered is None:
                 raise
             log.warning("served_from_memory", model=model, project=call.project)
             return remembered
-        return self.install(place, known)
+        finally:
+            with self._installing:
+                self._questions.discard(question)
+        return installed or self._learn(call, model)
 
     def known_of(self, place: Place) -> Known | None:
         """What is in force for a model that somebody has asked for."""
@@ -215,17 +237,31 @@ class Directory:
         turn = next(self._turns)
         known = Known(self._models.state(call, model), turn=turn)
         before = self._known.get((call.project, model))
-        if before is not None and before.state["id"] == known.state["id"]:
-            present = {str(item["version"]) for item in known.state["versions"]}
-            known.locations.update({v: at for v, at in before.locations.items() if v in present})
+        if before is not None:
+            _inherit(known, before)
         return known
+
+    def outdate(self, place: Place) -> None:
+        """Something has happened to a model: whoever is asking about it now must ask again."""
+        with self._installing:
+            for question in self._questions:
+                question.outdated = question.outdated or question.place == place
 
     def install(self, place: Place, known: Known) -> Known:
         """Put in force what was asked for, unless something later is already; what is then."""
+        return self._install(place, known, _Question(place)) or known
+
+    def _install(self, place: Place, known: Known, question: _Question) -> Known | None:
+        """``install``; None, and nothing is in force, if the answer is out of date."""
         with self._installing:
             before = self._known.get(place)
             if before is not None and before.turn >= known.turn:
                 return before
+            if question.outdated:
+                return None
+            if before is not None:
+                # Of those that were asked for since.
+                _inherit(known, before)
             self._known[place] = known
         self._remember(place, known)
         return known
@@ -270,3 +306,10 @@ class Directory:
             return self._models.state(call, model)["retention"] or {}
         except NotFound:
             return {}
+
+
+def _inherit(known: Known, before: Known) -> None:
+    """Take over the locations of the versions that are still there."""
+    for version, location in list(before.locations.items()):
+        if known.keeps(version, before):
+            known.locations.setdefault(version, location)

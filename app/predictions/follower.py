@@ -98,6 +98,7 @@ class Follower:
 
     def _learn_anew(self, places: Any) -> Iterator[News]:
         for place in places:
+            self._directory.outdate(place)
             before = self._directory.known_of(place)
             if before is None:
                 continue
@@ -175,8 +176,9 @@ class Follower:
     def _unload(self, before: Known, after: Known | None) -> None:
         """Let go of the versions that are no more."""
         kept = _digests(after.locations) if after else frozenset()
-        for location in list(before.locations.values()):
-            if not _digests({"": location}) & kept:
+        for version, location in list(before.locations.items()):
+            is_kept = after is not None and after.keeps(version, before)
+            if not is_kept and not _digests({"": location}) & kept:
                 self._loads.unload(location)
 
 

@@ -232,3 +232,53 @@ def test_an_alias_that_moves_to_and_fro_is_followed_by_replicas_under_load(any_p
             took += [until(lambda a=a, v=version: answered_by(yard, app=a) == v) for a in apps]
     other.close()
     assert max(took) < 3 * PROMISED_SECONDS
+
+
+class Meanwhile:
+    """Does something once, between an answer about a model's state and its arrival."""
+
+    def __init__(self, asked, name, act):
+        self._act, self._answer = act, getattr(asked, name)
+        setattr(asked, name, self)
+
+    def __call__(self, call, model):
+        answer = self._answer(call, model)
+        act, self._act = self._act, lambda: None
+        act()
+        return answer
+
+
+def test_a_first_request_beside_a_move_is_told_of_it(yard):
+    """The state before the move came after its event, and stayed in force until the next one."""
+    yard.wiring.follower.follow_once(wait=0)
+
+    def move_and_follow():
+        move(yard, 2)
+        yard.wiring.follower.follow_once(wait=0)
+
+    Meanwhile(yard.wiring.directory._models, "state", move_and_follow)
+    assert answered_by(yard) == 2
+
+
+def test_a_first_request_beside_a_deletion_finds_nothing(yard):
+    yard.wiring.follower.follow_once(wait=0)
+
+    def delete_and_follow():
+        for path in (f"{API}/aliases/champion", API):
+            assert yard.client().delete(path).status_code == 204
+        yard.wiring.follower.follow_once(wait=0)
+
+    Meanwhile(yard.wiring.directory._models, "state", delete_and_follow)
+    assert ask(yard).status_code == 404
+
+
+def test_what_is_loaded_while_news_are_asked_for_stays_loaded(yard):
+    """A version in use was let go by older news; with its bytes out of reach it was gone."""
+    yard.wiring.follower.follow_once(wait=0)
+    assert answered_by(yard) == 1
+    yard.client().patch(API, json={"description": "News, but none that matters here"})
+    Meanwhile(yard.wiring.directory, "ask_state", lambda: answered_by(yard, "?version=2"))
+    yard.wiring.follower.follow_once(wait=0)
+    loaded = misses(yard.wiring)
+    assert answered_by(yard, "?version=2") == 2
+    assert misses(yard.wiring) == loaded == 2
