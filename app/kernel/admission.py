@@ -21,9 +21,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from app.kernel.errors import DeadlineExceeded, Unavailable
+from app.kernel.meters import Histogram
 
 TICKET: Final = "modelyard.ticket"
 _WEIGHT: Final = 0.1
@@ -70,9 +71,10 @@ class Admission:
         self._seconds = Histogram(
             "modelyard_admission_seconds",
             "How long a prediction that was let in held its place.",
-            registry=registry,
-            buckets=_BUCKETS,
-        )
+            (),
+            registry,
+            _BUCKETS,
+        ).of()
 
     @property
     def free(self) -> int:
@@ -147,7 +149,7 @@ class Admission:
                 self._line.popleft().set()
             else:
                 self._free += 1
-        self._seconds.observe(seconds)
+        self._seconds.add(seconds)
 
     def refusal(self) -> Unavailable:
         """Why nobody is let in, and when the line as it stands will be done; counts as shed."""

@@ -61,6 +61,7 @@ class _Table(msgspec.Struct, forbid_unknown_fields=True):
 class _Heading(NamedTuple):
     decoder: "msgspec.json.Decoder[Any]"
     in_order: Callable[[Sequence[Any]], Sequence[Any]] | None
+    colons: int
 
 
 class RowsDecoder:
@@ -133,7 +134,7 @@ class RowsDecoder:
         rows = heading.decoder.decode(found.rows)
         if heading.in_order is not None:
             rows = [heading.in_order(row) for row in rows]
-        keys = 2 + (model is not UNSET) + sum(name.count(":") for name in names)
+        keys = 2 + (model is not UNSET) + heading.colons
         return self._sound(body, rows, found.include, keys)
 
     def _learn(self, names: tuple[str, ...]) -> "_Heading | None":
@@ -143,7 +144,7 @@ class RowsDecoder:
         cells = tuple[tuple(_type(self._inputs[name]) for name in names)]  # type: ignore[misc, valid-type]
         decoder = msgspec.json.Decoder(Annotated[list[cells], self._length])  # type: ignore[valid-type]
         order = None if names == self._names else itemgetter(*map(names.index, self._names))
-        heading = _Heading(decoder, order)
+        heading = _Heading(decoder, order, sum(name.count(":") for name in names))
         if len(self._by_heading) < _HEADINGS:
             self._by_heading[names] = heading
         return heading

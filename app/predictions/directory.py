@@ -62,6 +62,7 @@ class Known:
     state: Mapping[str, Any]
     locations: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     turn: int = 0
+    _meant: dict[tuple[str | None, int | None], int] = field(default_factory=dict)
 
     def keeps(self, version: str, former: "Known") -> bool:
         """Whether a version of what was known before is still one of this model's."""
@@ -71,6 +72,13 @@ class Known:
 
     def version_of(self, reference: Reference) -> int:
         """The version that a reference means; raises NotFound, ArtifactCorrupt."""
+        meant = self._meant.get((reference.alias, reference.version))
+        if meant is None:
+            meant = self._find(reference)
+            self._meant[reference.alias, reference.version] = meant
+        return meant
+
+    def _find(self, reference: Reference) -> int:
         states = {item["version"]: item["state"] for item in self.state["versions"]}
         number = self._number_of(reference, [n for n in states if states[n] == READY])
         if states.get(number) == CORRUPT:

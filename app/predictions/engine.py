@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from app.kernel import meters
 from app.kernel.errors import ServiceError, Unavailable
 from app.kernel.free_memory import give_back
 from app.predictions.loaded import CacheMetrics, LoadedArtifacts, Location, OpenArtifact
@@ -43,8 +44,8 @@ class Answered:
 
 
 class _Meters(NamedTuple):
-    seconds: Histogram
-    rows: Counter
+    seconds: meters.Observed
+    rows: meters.Amounts
 
 
 class ModelCache(LoadedArtifacts[CompiledModel | None]):
@@ -90,18 +91,15 @@ class Engine:
         self._cache = cache
         self._scorer = scorer
         self._meters: dict[tuple[str, str], _Meters] = {}
-        self._rows = Counter(
-            "modelyard_predicted_rows_total",
-            "Rows scored.",
-            ("model", "engine"),
-            registry=registry,
+        self._rows = meters.Counter(
+            "modelyard_predicted_rows_total", "Rows scored.", ("model", "engine"), registry
         )
-        self._seconds = Histogram(
+        self._seconds = meters.Histogram(
             "modelyard_score_seconds",
             "Time of scoring a request's rows.",
             ("model", "engine"),
-            registry=registry,
-            buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5),
+            registry,
+            (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5),
         )
 
     def score(
@@ -160,12 +158,12 @@ class Engine:
 
     def _count(self, location: Location, engine: str, rows: int, started: float) -> None:
         labels = location["model"], engine
-        meters = self._meters.get(labels)
-        if meters is None:
-            meters = _Meters(self._seconds.labels(*labels), self._rows.labels(*labels))
-            self._meters[labels] = meters
-        meters.seconds.observe(time.perf_counter() - started)
-        meters.rows.inc(rows)
+        kept = self._meters.get(labels)
+        if kept is None:
+            kept = _Meters(self._seconds.of(*labels), self._rows.of(*labels))
+            self._meters[labels] = kept
+        kept.seconds.add(time.perf_counter() - started)
+        kept.rows.add(rows)
 
     def holds(self, location: Location) -> bool:
         """Whether a version is ready to answer; what the scorer holds, it alone knows."""

@@ -1,8 +1,8 @@
 """One row at a time: the answer of a compiled model about the values of a request."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from math import isfinite
+from typing import Any, Final
 
 # Each kind of step adds its way to MAKERS when the module is imported.
 from app.scoring import ways  # noqa: F401
@@ -12,6 +12,7 @@ from app.scoring.scores import Scores
 from app.scoring.step import Step
 
 Output = Mapping[str, Any]
+_NUMBERS: Final = frozenset({float, int})
 
 
 class Answering:
@@ -31,7 +32,11 @@ class Answering:
         for source in recipe.sources:
             if source not in place:
                 raise refused(source, "missing", "the column is absent")
-        self._converters = [(place[column.source], converter(column)) for column in recipe]
+        self._places = [place[column.source] for column in recipe]
+        self._converters = [converter(column) for column in recipe]
+        self._is_plain = self._places == list(range(len(names))) and all(
+            column.kind == "number" for column in recipe
+        )
         self._names = names
         piece = piece_of(step, Form.ROW)
         self._run = piece.run
@@ -47,12 +52,12 @@ class Answering:
     def __call__(self, values: Sequence[Any]) -> Output:
         """The output for a row; raises ``Invalid`` as ``CompiledModel.score`` does."""
         result = self._result(values)
-        if self._is_judged and result.shares is not None and math.isfinite(sum(result.shares)):
+        if self._is_judged and result.shares is not None and isfinite(sum(result.shares)):
             told = {"label": self._classes[result.label]}
             if self._shown:
                 told["probabilities"] = dict(zip(self._shown, result.shares, strict=True))
             return told
-        if self._is_number and math.isfinite(result):
+        if self._is_number and isfinite(result):
             return {"value": result}
         return self._concluded(result).rows()[0]
 
@@ -61,14 +66,27 @@ class Answering:
         return self._concluded(self._result(values))
 
     def _result(self, values: Sequence[Any]) -> Any:
-        place = 0
-        row = []
+        row = self._finite(values) if self._is_plain else None
+        return self._run(self._prepared(values) if row is None else row)
+
+    def _finite(self, values: Sequence[Any]) -> list[float] | None:
+        """Numbers that are their own prepared form; None if any isn't."""
+        if not _NUMBERS.issuperset(map(type, values)):
+            return None
         try:
-            for place, convert in self._converters:
+            row = list(map(float, values))
+        except OverflowError:
+            return None
+        return row if isfinite(sum(row)) else None
+
+    def _prepared(self, values: Sequence[Any]) -> list[Any]:
+        row: list[Any] = []
+        try:
+            for place, convert in zip(self._places, self._converters, strict=True):
                 row.append(convert(values[place]))
         except (TypeError, ValueError) as error:
-            raise refused(self._names[place], "type", str(error)) from error
-        return self._run(row)
+            raise refused(self._names[self._places[len(row)]], "type", str(error)) from error
+        return row
 
     def _concluded(self, result: Any) -> Scores:
         return self._conclude(self._leave(result) if self._leave else result)

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.kernel.errors import Invalid
 from app.scoring.cores import Affine, Constant, Greatest, JudgeMany, JudgeTwo, Values
@@ -93,6 +95,24 @@ def test_rows_alone_get_the_answers_that_they_get_together(task):
     alone = TASKS[task].alone(("b", "c", "a"))
     rows = zip(COLUMNS["b"], "vwxyz", COLUMNS["a"], strict=True)
     assert [alone(row) for row in rows] == TASKS[task].score(COLUMNS).rows()
+
+
+NUMBERS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.just(10**400))
+
+
+@given(NUMBERS, NUMBERS)
+def test_a_row_alone_of_any_numbers_gets_the_answer_that_it_gets_in_a_table(a, b):
+    forgiving = model(Constant(np.array([0.5])), Values("identity"), task="regression")
+    for one in (LOGISTIC, TASKS["regression"], forgiving):
+        answers = []
+        for ask in (lambda m: m.alone(("a", "b"))([a, b]), lambda m: m.score({"a": [a], "b": [b]})):
+            try:
+                answer = ask(one)
+            except Invalid as error:
+                answers.append(error.errors)
+            else:
+                answers.append(answer if isinstance(answer, dict) else answer.rows()[0])
+        assert answers[0] == answers[1]
 
 
 @pytest.mark.parametrize("task", TASKS)

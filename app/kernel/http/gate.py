@@ -15,7 +15,7 @@ from wsgiref.types import WSGIEnvironment
 
 import structlog
 from flask import Flask, Response, g, request
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry
 
 from app.kernel.audit import Denials
 from app.kernel.auth import Authenticator, Call, Principal
@@ -29,6 +29,7 @@ from app.kernel.errors import (
 )
 from app.kernel.http.api import Operation, query_faults
 from app.kernel.http.spec import LONGEST_TIMEOUT, SHORTEST_TIMEOUT
+from app.kernel.meters import Amounts, Counter, Histogram, Observed
 from app.kernel.quotas import Quotas, Standing
 from app.kernel.slots import Slots
 from app.kernel.sql import utc_now
@@ -85,8 +86,8 @@ class Told(NamedTuple):
 
 
 class _Meters(NamedTuple):
-    requests: Counter
-    seconds: Histogram
+    requests: Amounts
+    seconds: Observed
 
 
 class Gate:
@@ -109,16 +110,18 @@ class Gate:
         self.body_slots = Slots(body_slots, "request bodies")
         self._tells_usual = bool(log.is_enabled_for(logging.DEBUG))
         self._meters: dict[tuple[str, str, int], _Meters] = {}
-        labels = ("method", "route", "status")
         self._requests = Counter(
-            "modelyard_requests_total", "Requests answered.", labels, registry=registry
+            "modelyard_requests_total",
+            "Requests answered.",
+            ("method", "route", "status"),
+            registry,
         )
         self._seconds = Histogram(
             "modelyard_request_seconds",
             "Time from the first byte to the answer.",
             ("method", "route"),
-            registry=registry,
-            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60),
+            registry,
+            (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60),
         )
 
     def register(self, app: Flask) -> None:
@@ -223,11 +226,11 @@ class Gate:
         labels = told.method, told.route, told.status
         meters = self._meters.get(labels)
         if meters is None:
-            counted = self._requests.labels(*labels)
-            meters = _Meters(counted, self._seconds.labels(told.method, told.route))
+            counted = self._requests.of(told.method, told.route, str(told.status))
+            meters = _Meters(counted, self._seconds.of(told.method, told.route))
             self._meters[labels] = meters
-        meters.requests.inc()
-        meters.seconds.observe(seconds)
+        meters.requests.add()
+        meters.seconds.add(seconds)
         call = told.call
         # Peers ask all the time; what they ask for is in the log of their own doings.
         usual = told.usual or (call is not None and call.peer is not None)
