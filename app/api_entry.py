@@ -1,4 +1,4 @@
-"""What granian's worker process loads: the app."""
+"""What each of granian's worker processes loads: the app."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def load_app() -> "Flask":
-    """The app of the API's process."""
+    """The app of an API process."""
     with loading():
         from app.roles import make_app
 

@@ -16,7 +16,7 @@ _KILL_SECONDS = 15
 
 
 def run_api(settings: Settings) -> None:
-    """Serve HTTP. The views run in granian's worker process, which ends with this one."""
+    """Serve HTTP. The views run in granian's worker processes, which end with this one."""
     os.environ[SERVER_VARIABLE] = str(os.getpid())
     Granian(
         target="app.api_entry:load_app",
@@ -24,7 +24,7 @@ def run_api(settings: Settings) -> None:
         address=settings.host,
         port=settings.port,
         interface=Interfaces.WSGI,
-        workers=1,
+        workers=settings.api_processes,
         blocking_threads=settings.threads,
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=15_000),

@@ -34,10 +34,15 @@ _NO_APP = "no app has been made in this process"
 
 @dataclass
 class Basis:
-    """What the services are built from, made when first asked for."""
+    """What the services are built from, made when first asked for.
+
+    ``registry`` holds the metrics of this process; ``host_registry`` what any process of the host
+    would tell alike.
+    """
 
     settings: Settings
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    host_registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     app: Callable[[], WSGIApplication] | None = None
     _databases: dict[str, Database] = field(default_factory=dict)
     _peers: dict[tuple[str, str], Peer] = field(default_factory=dict)

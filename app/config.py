@@ -32,6 +32,7 @@ class Settings:
     secret: str = field(repr=False)
     hosts: tuple[str, ...]
     proxy: int
+    api_processes: int
     threads: int
     one_core: bool
     workers: WorkerRange

@@ -36,7 +36,7 @@ from app.streams.records.resources import blp as topics_blueprint
 from app.streams.views.model_resources import blp as model_views_blueprint
 from app.streams.views.resources import blp as views_blueprint
 from app.training.resources import blp as training_blueprint
-from app.watching import register_gauges
+from app.watching import register_gauges, shown_registries
 from app.wiring import Wiring
 
 TITLE = "Modelyard"
@@ -86,7 +86,7 @@ def create_app(settings: Settings | None = None, wiring: Wiring | None = None) -
     register_problems(app)
     _register_services(app, api, wiring)
     health = Health(checks=_checks(wiring))
-    api.register_blueprint(health_blueprint(health, wiring.registry))
+    api.register_blueprint(health_blueprint(health, shown_registries(wiring)))
     api.spec.tag({"name": "peers", "description": "What our services ask of one another."})
     app.extensions |= {"wiring": wiring, "health": health, "stream_slots": wiring.stream_slots}
     app.extensions["download_slots"] = wiring.download_slots

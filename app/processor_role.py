@@ -14,8 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from app.config import Settings
 from app.factory import create_app
-from app.kernel.local_rpc import Server
-from app.kernel.process_metrics import with_metrics
+from app.kernel.process_metrics import tell_neighbours
 from app.streams.processors.kinds import RunningProcessors
 from app.streams.processors.reading import Source
 from app.streams.processors.runtime import Runtime
@@ -49,8 +48,7 @@ def run_processor(settings: Settings, name: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runtime.stop())
     registry = CollectorRegistry()
-    answering = Server(wiring.socket(name), with_metrics({}, registry))
-    threading.Thread(target=answering.run, daemon=True, name="metrics").start()
+    answering = tell_neighbours(wiring.socket(name), registry)
     runtime.run()
     answering.stop()
     wiring.close()

@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -24,11 +23,11 @@ from app.kernel.jobs.load import Teller
 from app.kernel.jobs.queue import JobQueue
 from app.kernel.jobs.worker import Worker
 from app.kernel.leash import die_with
-from app.kernel.local_rpc import Server
 from app.kernel.logs import configure_logs
 from app.kernel.migrations import upgrade
+from app.kernel.numbers_taken import take_number
 from app.kernel.one_core import stay_on_one_core
-from app.kernel.process_metrics import timed_jobs, with_metrics
+from app.kernel.process_metrics import tell_neighbours, timed_jobs
 from app.kernel.sandbox.parent import Sandbox
 from app.kernel.sqlite_files import check_sound
 from app.models.imports import JOB as IMPORT_JOB
@@ -49,6 +48,8 @@ from app.watching import neighbour_checks
 from app.wiring import Wiring
 
 _LOOKING_SECONDS = 3.0
+_SUCCESSION_SECONDS = 15.0
+"""How long a process may wait for the number of the one that it replaces."""
 PRELOADS = (*TRAINING_PRELOAD, *BATCH_PRELOAD, *IMPORT_PRELOAD)
 
 
@@ -85,14 +86,19 @@ def run_migrations(settings: Settings) -> None:
 
 
 def make_app() -> Flask:
-    """The app inside granian's worker process."""
+    """The app inside one of granian's worker processes."""
     die_with(int(os.environ[SERVER_VARIABLE]))
     settings = Settings.from_environment()
+    number = take_number(settings.instance, "api", settings.api_processes, _SUCCESSION_SECONDS)
+    several = settings.api_processes > 1
     if settings.one_core:
-        stay_on_one_core()
-    configure_logs(settings.log_level, as_json=settings.log_json, role="api")
+        stay_on_one_core(number if several else None)
+    name = f"api-{number}" if several else "api"
+    configure_logs(settings.log_level, as_json=settings.log_json, role=name)
     wiring = Wiring(settings)
     app = create_app(settings, wiring)
+    if several:
+        tell_neighbours(wiring.socket(name), wiring.registry)
     wiring.start_following()
     start_chores(sweeps(wiring))
     # Only under a supervisor are there neighbours to wait for.
@@ -131,8 +137,7 @@ def run_worker(settings: Settings, name: str = "worker") -> None:
             signal.signal(number, lambda *_: worker.drain())
         sandbox.warm()
         start_chores(chores(wiring), wiring.disk_reserve.lent)
-        answering = Server(wiring.socket(name), with_metrics({}, registry))
-        threading.Thread(target=answering.run, daemon=True, name="metrics").start()
+        answering = tell_neighbours(wiring.socket(name), registry)
         worker.run()
         answering.stop()
     wiring.close()

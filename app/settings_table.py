@@ -131,6 +131,13 @@ SETTINGS: tuple[Setting, ...] = (
         count(least=0, most=10),
     ),
     Setting(
+        "api_processes",
+        "MODELYARD_API_PROCESSES",
+        "1",
+        "Processes that answer HTTP on this host; what else is told of the API is each one's own.",
+        count(most=64),
+    ),
+    Setting(
         "threads",
         "MODELYARD_THREADS",
         "128",
@@ -141,7 +148,7 @@ SETTINGS: tuple[Setting, ...] = (
         "one_core",
         "MODELYARD_ONE_CORE",
         "true",
-        "Keep the API process to one core, where its threads hand over the interpreter's lock for "
+        "Keep an API process to one core, where its threads hand over the interpreter's lock for "
         "less (Linux).",
         switch,
     ),
@@ -248,7 +255,7 @@ SETTINGS: tuple[Setting, ...] = (
         "predict_slots",
         "MODELYARD_PREDICT_SLOTS",
         "0",
-        "Predictions at work at once; 0: as many as cores, 2 at least.",
+        "Predictions at work at once; 0: as many as cores for each API process, 2 at least.",
         count(0, 1024),
     ),
     Setting(

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from functools import partial
 
+from prometheus_client import CollectorRegistry
+
 from app.kernel import supervision
 from app.kernel.errors import Unavailable
 from app.kernel.gauges import QueueGauges, States
@@ -29,11 +31,22 @@ def register_gauges(wiring: Wiring) -> None:
     if "streams" in services:
         work["view_batch"] = partial(states_of, wiring.database("streams"), ViewBatch)
     queues = [JobQueue(database) for database in wiring.databases()]
-    wiring.registry.register(QueueGauges(queues, work))
+    wiring.host_registry.register(QueueGauges(queues, work))
     if "streams" in services:
-        wiring.registry.register(ProcessorGauges(wiring.processors))
-    wiring.registry.register(NeighbourMetrics(wiring.settings.sockets))
-    wiring.registry.register(CrewGauges(wiring.settings.sockets))
+        wiring.host_registry.register(ProcessorGauges(wiring.processors))
+    wiring.host_registry.register(NeighbourMetrics(wiring.settings.sockets))
+    wiring.host_registry.register(CrewGauges(wiring.settings.sockets))
+
+
+def shown_registries(wiring: Wiring) -> list[CollectorRegistry]:
+    """What this process shows of its own accord, for itself and its host.
+
+    One of several API processes is a neighbour among others: which of them Prometheus gets to see
+    is left to chance, and each shows them all.
+    """
+    if wiring.settings.api_processes > 1:
+        return [wiring.host_registry]
+    return [wiring.registry, wiring.host_registry]
 
 
 def neighbour_checks(wiring: Wiring) -> dict[str, Callable[[], None]]:

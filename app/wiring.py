@@ -95,7 +95,7 @@ class Wiring(Basis):
     def admission(self) -> Admission:
         """Places for predictions."""
         settings = self.settings
-        slots = settings.predict_slots or max(2, _CORES)
+        slots = settings.predict_slots or max(2, -(-_CORES // settings.api_processes))
         return Admission(slots, settings.predict_waiters, settings.predict_wait, self.registry)
 
     @cached_property

@@ -8,14 +8,15 @@ import os
 import random
 
 
-def stay_on_one_core() -> None:
+def stay_on_one_core(number: int | None = None) -> None:
     """Keep this thread, and all that are started from now on, to one of the cores it may use.
 
-    Which one is left to chance, so that several such processes spread. Nothing happens where
-    there is one core only, or no way to ask for it.
+    Which one, the process's ``number`` among its like says, or else chance, so that several such
+    processes spread. Nothing happens where there is one core only, or no way to ask for it.
     """
     if not hasattr(os, "sched_setaffinity"):
         return
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) > 1:
-        os.sched_setaffinity(0, {random.choice(cores)})  # noqa: S311 (no secret)
+        chosen = random.choice(cores) if number is None else cores[number % len(cores)]  # noqa: S311 (no secret)
+        os.sched_setaffinity(0, {chosen})

@@ -1,10 +1,11 @@
 """What the processes next door count and time, shown by the API that Prometheus asks.
 
-Each neighbour (ingest, scorer, workers) has a registry of its own and tells it over its socket. The
-API asks all of them when it is asked itself; their samples carry the label ``process``. One that
-doesn't answer costs only its own samples.
+Each neighbour (ingest, scorer, workers, and one of several API processes) has a registry of its own
+and tells it over its socket. The API asks all of them when it is asked itself; their samples carry
+the label ``process``. One that doesn't answer costs only its own samples.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -18,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from app.kernel import supervision
 from app.kernel.errors import ServiceError
-from app.kernel.local_rpc import Client, Handler
+from app.kernel.local_rpc import Client, Handler, Server
 
 if TYPE_CHECKING:
     # Neighbours have no database: it would be the larger part of what they load.
@@ -51,6 +52,13 @@ def with_metrics(
         method: partial(timed, method, handler) for method, handler in handlers.items()
     }
     return told | {METHOD: lambda _arguments: _told(registry)}
+
+
+def tell_neighbours(socket: Path, registry: CollectorRegistry) -> Server:
+    """Tell what a registry holds, in a thread, until the server is stopped."""
+    server = Server(socket, with_metrics({}, registry))
+    threading.Thread(target=server.run, daemon=True, name="metrics").start()
+    return server
 
 
 def timed_jobs(

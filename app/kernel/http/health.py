@@ -1,7 +1,7 @@
 """``/livez`` touches nothing, ``/readyz`` names each thing that must work, ``/metrics`` counts."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flask import Response
@@ -38,8 +38,8 @@ def _outcome(check: Check) -> str:
     return "ok"
 
 
-def health_blueprint(health: Health, registry: CollectorRegistry) -> Blueprint:
-    """The routes of ``health`` and of the metrics in ``registry``."""
+def health_blueprint(health: Health, registries: Sequence[CollectorRegistry]) -> Blueprint:
+    """The routes of ``health`` and of the metrics in ``registries``."""
     blp = Blueprint("health", __name__, description="Whether the server lives, and how it fares.")
 
     @blp.route("/livez")
@@ -88,7 +88,8 @@ def health_blueprint(health: Health, registry: CollectorRegistry) -> Blueprint:
         )
         def get(self) -> Response:
             """Counters, gauges and histograms for Prometheus"""
-            return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+            shown = b"".join(map(generate_latest, registries))
+            return Response(shown, content_type=CONTENT_TYPE_LATEST)
 
     return blp
 
