@@ -7,10 +7,10 @@ from marshmallow.validate import Length, Range
 
 from app.datasets import examples
 from app.datasets.schemas import Column
-from app.kernel.http.fields import Input, Integer, Output
+from app.kernel.http.fields import Integer, Output, PeerInput
 
 
-class HoldIn(Input):
+class HoldIn(PeerInput):
     """A version to keep for a while."""
 
     version = Integer(

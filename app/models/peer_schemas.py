@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from marshmallow import INCLUDE, ValidationError, fields, validates_schema
+from marshmallow import EXCLUDE, INCLUDE, ValidationError, fields, validates_schema
 from marshmallow.validate import Length, OneOf, Range, Regexp
 
 from app.kernel.artifacts.stored import Stored
-from app.kernel.http.fields import Boolean, Input, Integer, Name, Output, Tags
+from app.kernel.http.fields import Boolean, Integer, Name, Output, PeerInput, Tags
 from app.models import examples
 from app.models.schemas import (
     ENGINES,
@@ -24,7 +24,7 @@ from app.models.versions import NewArtifact, Registration
 _SERVED = ("joblib", "compiled")
 
 
-class SignatureOutputIn(Input):
+class SignatureOutputIn(PeerInput):
     """What the model gives for a row."""
 
     task = fields.String(required=True, validate=OneOf(TASKS))
@@ -34,16 +34,18 @@ class SignatureOutputIn(Input):
     components = Integer()
 
 
-class SignatureIn(Input):
+class SignatureIn(PeerInput):
     """What the model takes and gives."""
 
     inputs = fields.List(
-        fields.Nested(SignatureColumnIn), required=True, validate=Length(1, MOST_COLUMNS)
+        fields.Nested(SignatureColumnIn, unknown=EXCLUDE),
+        required=True,
+        validate=Length(1, MOST_COLUMNS),
     )
     output = fields.Nested(SignatureOutputIn, required=True)
 
 
-class LineageIn(Input):
+class LineageIn(PeerInput):
     """Where the version comes from; whatever else is told is kept."""
 
     class Meta:
@@ -59,7 +61,7 @@ class LineageIn(Input):
     library_versions = fields.Dict(keys=fields.String(), values=fields.String(), required=True)
 
 
-class ArtifactIn(Input):
+class ArtifactIn(PeerInput):
     """Bytes that lie in the store."""
 
     format = fields.String(required=True, validate=OneOf(FORMATS))
@@ -68,7 +70,7 @@ class ArtifactIn(Input):
     bytes = Integer(required=True, validate=Range(0))
 
 
-class ServingIn(Input):
+class ServingIn(PeerInput):
     """Which engine serves the version; whatever else is told is kept."""
 
     class Meta:
@@ -81,7 +83,7 @@ class ServingIn(Input):
     verified = fields.Dict(allow_none=True)
 
 
-class RegistrationIn(Input):
+class RegistrationIn(PeerInput):
     """A model that training has fitted."""
 
     training_run = fields.String(required=True, validate=Length(1, 36))

@@ -60,6 +60,15 @@ class Input(Schema):
         unknown = RAISE
 
 
+class PeerInput(Input):
+    """Base of what services of ours send: a newer one may tell more than this one knows."""
+
+    class Meta:
+        """What isn't known is left alone."""
+
+        unknown = EXCLUDE
+
+
 class Output(Schema):
     """Base of what we send: documented as open, so that new fields break no client.
 
