@@ -50,7 +50,7 @@ def install(_: argparse.Namespace) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Compare, and write ``results/serving.json`` and ``serving.md``, and a plot if asked for."""
+    """Compare, and write ``serving.json``, ``serving.md`` and ``serving.svg``."""
     chosen = [kind for kind in SYSTEMS if not options.only or kind.name in options.only]
     cases = [case for case in CASES if not options.cases or options.cases in case.name]
     with tempfile.TemporaryDirectory() as folder:
@@ -71,6 +71,7 @@ def run(options: argparse.Namespace) -> None:
     written.mkdir(exist_ok=True)
     (written / "serving.json").write_text(json.dumps(result, indent=1) + "\n")
     (written / "serving.md").write_text(report.page(result))
+    _draw(written)
     print(report.page(result))
 
 
@@ -108,6 +109,12 @@ def _compare(
         "systems": told,
         "cases": measured,
     }
+
+
+def _draw(folder: Path) -> None:
+    """``serving.svg`` beside the result."""
+    python, program = VENVS / "plot" / "bin" / "python", PEERS / "plot.py"
+    subprocess.run([python, program, folder / "serving.json", folder / "serving.svg"], check=True)
 
 
 def _agree(systems: Sequence[System]) -> None:

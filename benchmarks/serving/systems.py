@@ -298,10 +298,11 @@ class Modelyard(System):
     """Modelyard as ``serve`` starts it: keys, scopes, admission, metrics and logs are on."""
 
     name = "modelyard"
+    api_processes = 1
     KEY = "myk_benchmrk_" + "k" * 43
 
     def launch(self) -> None:
-        home = self.stage.scratch / "modelyard"
+        home = self.stage.scratch / self.name
         home.mkdir(exist_ok=True)
         self.run(
             *(os.sys.executable, "-m", "app", "serve"),
@@ -309,6 +310,7 @@ class Modelyard(System):
             MODELYARD_HOME=str(home),
             MODELYARD_PORT=str(self.port),
             MODELYARD_ADMIN_KEY=self.KEY,
+            MODELYARD_API_PROCESSES=str(self.api_processes),
         )
         self._import()
 
@@ -355,4 +357,14 @@ class Modelyard(System):
         return [list(output["probabilities"].values()) for output in answer["outputs"]]
 
 
-SYSTEMS: tuple[type[System], ...] = (Modelyard, MlServer, Mlflow, Bento, FastApi, Flask, Echo)
+class ModelyardOnAllCores(Modelyard):
+    """The same with an API process for each core."""
+
+    name = "modelyard-all-cores"
+    api_processes = os.cpu_count() or 1
+
+
+SYSTEMS: tuple[type[System], ...] = (
+    *(Modelyard, ModelyardOnAllCores),
+    *(MlServer, Mlflow, Bento, FastApi, Flask, Echo),
+)

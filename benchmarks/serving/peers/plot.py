@@ -23,7 +23,7 @@ for axis, case in zip(axes, cases, strict=True):
         [middle - min(rates[name]) for middle, name in zip(middles, systems, strict=True)],
         [max(rates[name]) - middle for middle, name in zip(middles, systems, strict=True)],
     ]
-    colours = ["#2266aa" if name == "modelyard" else "#aaaaaa" for name in systems]
+    colours = ["#2266aa" if name.startswith("modelyard") else "#aaaaaa" for name in systems]
     axis.barh(systems, middles, xerr=spread, color=colours)
     axis.set_xscale("log")
     axis.set_title(case, fontsize=9)
