@@ -1,7 +1,7 @@
 """What the server does under five times the load it has room for, and while it trains.
 
-    python -m benchmarks.overload [--rows 1] [--trees 500] [--seconds 60] [--places 2] [--line 16]
-        [--wait 0.25] [--fits 4] [--slots 1]
+    python -m benchmarks.overload [--rows 1] [--trees 500] [--seconds 60] [--fits 4] [--slots 1]
+        [--set MODELYARD_PREDICT_SLOTS=1]
 
 Starts a server of its own on the loopback, trains a model, and measures single predictions: with
 one caller (unloaded), with ever more callers (the peak), by an open loop of five times the peak,
@@ -41,17 +41,10 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="of the overload")
     parser.add_argument("--fits", type=int, default=4, help="asked for while predictions go on")
     parser.add_argument("--slots", type=int, default=1, help="how many of them run at once")
-    parser.add_argument("--places", type=int, help="for predictions; default: the server's")
-    parser.add_argument("--line", type=int, help="before them; default: the server's")
-    parser.add_argument("--wait", type=float, help="in that line, seconds; default: the server's")
+    parser.add_argument("--set", action="append", default=[], help="NAME=VALUE, of the server")
     options = parser.parse_args()
     settings = {"MODELYARD_SLOTS": str(options.slots)}
-    if options.places is not None:
-        settings["MODELYARD_PREDICT_SLOTS"] = str(options.places)
-    if options.line is not None:
-        settings["MODELYARD_PREDICT_WAITERS"] = str(options.line)
-    if options.wait is not None:
-        settings["MODELYARD_PREDICT_WAIT"] = str(options.wait)
+    settings |= dict(setting.split("=", 1) for setting in options.set)
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(Server(home, settings))
@@ -95,7 +88,7 @@ def _load(server: Server, rows: int = 1) -> Load:
 def _overload(server: Server, rows: int, seconds: float) -> list[tuple[str, bool]]:
     with _load(server, rows) as load:
         load.closed(1, 2)
-        unloaded = _told("one caller", load.closed(1, 5))
+        unloaded = _told("one caller", load.closed(1, 15))
     peak = unloaded.rate(200)
     for callers in _CALLERS:
         with _load(server, rows) as load:
