@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import itertools
 import logging
 import os
 import signal
@@ -12,7 +11,7 @@ import urllib.request
 import psutil
 import pytest
 import structlog
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import make_url
 
 from tests.yard import Yard
 
@@ -21,11 +20,6 @@ gc.set_threshold(20_000, 20, 20)
 # Where rich is installed, structlog has it draw each traceback, which takes a second.
 _renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 structlog.configure(processors=[*structlog.get_config()["processors"][:-1], _renderer])
-
-_END_OTHERS = (
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-)
 
 
 @pytest.fixture(scope="session")
@@ -44,68 +38,47 @@ def postgres_server():
 
 
 @pytest.fixture(scope="session")
-def postgres_url(postgres_server):
-    """A function that makes a fresh database and returns its URL."""
-    admin = make_url(postgres_server).set(drivername="postgresql+psycopg")
-    engine = create_engine(admin, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        # No test cuts the power.
-        connection.execute(text("ALTER SYSTEM SET fsync = off"))
-        connection.execute(text("SELECT pg_reload_conf()"))
-    numbers = itertools.count()
+def postgres(postgres_server):
+    """The databases of that server."""
+    from tests.databases import PostgresDatabases  # noqa: PLC0415 - its driver costs a second
 
-    def fresh_database():
-        name = f"test_{next(numbers)}"
-        with engine.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-        return admin.set(database=name).render_as_string(hide_password=False)
-
-    yield fresh_database
-    engine.dispose()
+    databases = PostgresDatabases(postgres_server)
+    # No test cuts the power.
+    databases.execute("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+    return databases
 
 
 @pytest.fixture(scope="session")
-def owned_postgres_url(postgres_server, postgres_url):
+def postgres_url(postgres):
+    """A function that makes a fresh, empty database and returns its URL."""
+    return postgres.fresh
+
+
+@pytest.fixture(scope="session")
+def owned_postgres_url(postgres):
     """A function that makes a fresh database which only a user of its own can reach."""
-    engine = create_engine(
-        make_url(postgres_server).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
-    )
 
     def fresh_owned_database():
-        url = make_url(postgres_url())
+        url = make_url(postgres.fresh())
         owner = f"owner_of_{url.database}"
-        with engine.connect() as connection:
-            connection.execute(text(f"CREATE ROLE {owner} LOGIN"))
-            connection.execute(text(f"ALTER DATABASE {url.database} OWNER TO {owner}"))
-            connection.execute(text(f"REVOKE CONNECT ON DATABASE {url.database} FROM PUBLIC"))
+        postgres.execute(
+            f"CREATE ROLE {owner} LOGIN",
+            f"ALTER DATABASE {url.database} OWNER TO {owner}",
+            f"REVOKE CONNECT ON DATABASE {url.database} FROM PUBLIC",
+        )
         return url.set(username=owner, password=None).render_as_string(hide_password=False)
 
-    yield fresh_owned_database
-    engine.dispose()
-
-
-@pytest.fixture(scope="session")
-def empty_databases():
-    """Databases on Postgres that tests have given back."""
-    return []
+    return fresh_owned_database
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request, tmp_path):
-    """An empty database: the test runs once on SQLite and once on Postgres."""
+    """Once a file that isn't there yet, and once a Postgres that has all tables and no rows."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'test.db'}"
         return
-    spare = request.getfixturevalue("empty_databases")
-    url = spare.pop() if spare else request.getfixturevalue("postgres_url")()
-    yield url
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(_END_OTHERS))
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
-    engine.dispose()
-    spare.append(url)
+    with request.getfixturevalue("postgres").migrated() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -8,15 +8,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from alembic.script import ScriptDirectory
 from flask import Flask
 from flask.testing import FlaskClient
 
 from app.config import Settings
 from app.factory import create_app
 from app.kernel.auth import Call
-from app.kernel.migrations import upgrade
+from app.kernel.migrations import configuration, revision_of, upgrade
 from app.kernel.sql import Database
 from app.wiring import Wiring
+
+
+@cache
+def _newest(history: str) -> str | None:
+    return ScriptDirectory.from_config(configuration(history)).get_current_head()
 
 
 @cache
@@ -62,7 +68,8 @@ class Yard:
         for database, names in histories.items():
             if database.dialect != "sqlite":
                 for name in names:
-                    upgrade(database, name)
+                    if revision_of(database, name) != _newest(name):
+                        upgrade(database, name)
                 continue
             # Migrated once a process: the same empty file serves every test.
             path = Path(str(database.url.database))

@@ -14,11 +14,10 @@ def predicting(tmp_path_factory):
     made.close()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def any_predicting(request, tmp_path):
+@pytest.fixture
+def any_predicting(tmp_path, database_url):
     """A fresh one, over SQLite and over Postgres."""
-    url = request.getfixturevalue("postgres_url")() if request.param == "postgresql" else ""
-    made = Predicting(tmp_path, url)
+    made = Predicting(tmp_path, database_url)
     yield made
     made.close()
 
