@@ -17,7 +17,8 @@ from app.kernel.local_rpc import Server
 from app.kernel.migrations import upgrade
 from app.settings_table import SERVICES
 from app.wiring import Wiring
-from tests.server import NO_TLS, free_port
+from tests.ports import free_port
+from tests.server import NO_TLS
 
 
 class Service:

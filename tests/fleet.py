@@ -10,7 +10,8 @@ from app.config import Settings
 from app.gateway import write_gateway
 from app.kernel.auth import new_key
 from tests.nginx import Nginx
-from tests.server import NO_TLS, Server, free_port
+from tests.ports import free_port
+from tests.server import NO_TLS, Server
 
 COARSE = (("access", "datasets", "models", "training"), ("predictions", "streams"))
 ALONE = (("access",), ("datasets",), ("models",), ("training",), ("predictions",), ("streams",))

@@ -8,10 +8,10 @@ import time
 import urllib.request
 from pathlib import Path
 
-from tests.server import free_port
+from tests.ports import free_port
 
 BINARY = Path(sys.executable).parent / "nats-server"
-READY_SECONDS = 30.0
+READY_SECONDS = 90.0
 
 
 class NatsServer:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import httpx
 import psutil
 
 from app.kernel.auth import new_key
+from tests.ports import free_port
 
 READY_SECONDS = 100.0
 STOP_SECONDS = 30.0
@@ -22,13 +22,6 @@ STOP_SECONDS = 30.0
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 # For a server that is asked for no work: half of its processes would have none.
 NO_WORK = {"MODELYARD_WORKERS": "0", "MODELYARD_PROCESSORS": "0"}
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Server:

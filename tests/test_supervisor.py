@@ -18,7 +18,8 @@ from app.kernel.supervision import Announcer, Told, told
 from app.role_process import Role
 from app.settings_table import SettingsError
 from app.supervisor import one_per_home, one_per_port, sockets_folder
-from tests.server import NO_TLS, Server, free_port
+from tests.ports import free_port
+from tests.server import NO_TLS, Server
 
 ROOT = Path(__file__).parents[1]
 SMALL = {"MODELYARD_WORKERS": "0", "MODELYARD_SERVICES": "access"}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.ports import free_port
 from tests.server import NO_TLS
 from tests.yard import Yard
 
@@ -29,9 +30,7 @@ class Served:
         self.home, self.settings, self._yard = home, yard.settings, yard
         self.sockets = Path(tempfile.mkdtemp(prefix="my-"))
         (self.settings.instance / "sockets").write_text(str(self.sockets))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self._environment = {
             # Without bytecode files every start would compile all anew.
             **{name: value for name, value in os.environ.items() if "BYTECODE" not in name},

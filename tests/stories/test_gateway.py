@@ -11,7 +11,7 @@ from app.gateway import write_gateway
 from app.kernel.http.pages import spec_of
 from app.settings_table import SERVICES, SettingsError
 from tests.nginx import Nginx
-from tests.server import free_port
+from tests.ports import free_port
 
 CSV = "species,mass\n" + "Adelie,3750\nGentoo,5200\n" * 50
 
