@@ -3,6 +3,7 @@
 import ast
 import re
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ NAMED = {found[1]: set(re.findall(r"`([^`]+)`", found[4])) for found in ROW.find
 WANTED = [f"F{number}" for number in (*range(1, 21), *range(24, 33), 36, 37)]
 
 
+@cache
 def marked():
     """The files of tests by fault, as their marks tell."""
     files = defaultdict(set)
@@ -25,14 +27,11 @@ def marked():
     return files
 
 
-MARKED = marked()
-
-
 @pytest.mark.parametrize("fault", WANTED)
 def test_each_fault_names_its_tests(fault):
-    assert NAMED[fault] == MARKED[fault]
+    assert NAMED[fault] == marked()[fault]
 
 
 def test_nothing_else_is_marked_or_named():
-    faults = {fault for fault in MARKED if fault.startswith("F")}
+    faults = {fault for fault in marked() if fault.startswith("F")}
     assert faults == set(WANTED) == set(NAMED)

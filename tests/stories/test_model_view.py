@@ -28,14 +28,16 @@ def _caught_up(client, seconds=60):
     return answer
 
 
+def stream():
+    """A few of the flights, as records."""
+    return moments(60)
+
+
 def _ask(client):
-    rows = [moment.row for moment in STREAM[:5] if moment.row is not None]
+    rows = [moment.row for moment in stream()[:5] if moment.row is not None]
     answer = client.post(f"{LATE_VIEW}/predictions", json={"inputs": rows})
     assert answer.status_code == 200, answer.text
     return answer.json()
-
-
-STREAM = moments(60)
 
 
 def test_a_model_view_is_trained_and_followed_by_the_servers_own_processes(tmp_path):
@@ -44,12 +46,12 @@ def test_a_model_view_is_trained_and_followed_by_the_servers_own_processes(tmp_p
         assert client.post("/topics", json=topic).status_code == 201
         view = {"name": "late", "kind": "model", "topic": "flights", "model": LATE}
         assert client.post("/lambda-views", json=view).status_code == 201
-        _produce(client, STREAM[:1000])
+        _produce(client, stream()[:1000])
         batch = client.post(f"{LATE_VIEW}/batches")
         assert batch.status_code == 202, batch.text
         made = wait_for(client, f"{LATE_VIEW}/batches/1")
         assert (made["state"], made["outcome"]) == ("succeeded", "serving"), made
-        _produce(client, STREAM[1000:1500])
+        _produce(client, stream()[1000:1500])
         answer = _caught_up(client)
         assert (answer["merge"], answer["batch_version"]) == ("blend", 1)
         assert sum(answer["speed_offsets"].values()) == 1500

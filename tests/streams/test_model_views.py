@@ -15,9 +15,17 @@ from app.streams.views.tables import SpeedState, ViewBatch
 from tests.streams.flights import moments
 from tests.streams.model_viewing import LATE, VIEWS, ModelViewing
 
-STREAM = moments(60)
-ROWS = [moment.row for moment in STREAM if moment.row is not None]
 CUT = 2000
+
+
+def stream():
+    """A few of the flights, as records."""
+    return moments(60)
+
+
+def rows(count):
+    """The first rows to predict."""
+    return [moment.row for moment in stream() if moment.row is not None][:count]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +33,7 @@ def viewing(tmp_path_factory, sandbox):
     """A worker with one place, and a view whose first batch has the first records."""
     made = ModelViewing(tmp_path_factory.mktemp("views") / "home")
     made.make_view()
-    made.produce(STREAM[:CUT])
+    made.produce(stream()[:CUT])
     with made.working(sandbox):
         batch = made.batch()
         assert batch["state"] == "succeeded", batch
@@ -41,7 +49,7 @@ def _batch_answers(viewing, rows, version=1):
 def test_the_batch_is_trained_on_exactly_the_records_before_its_cut(viewing):
     batch = viewing.told("/batches/1")
     assert sum(batch["offsets"].values()) == batch["records"] == CUT
-    labels = [moment.flight for moment in STREAM[:CUT] if moment.row is None]
+    labels = [moment.flight for moment in stream()[:CUT] if moment.row is None]
     assert batch["training"]["examples"] == len(labels)
     client = viewing.client()
     table = client.get("/api/v1/datasets/landed-flights/versions/1").json
@@ -57,10 +65,10 @@ def test_the_batch_is_trained_on_exactly_the_records_before_its_cut(viewing):
 def test_with_nothing_after_the_cut_the_answer_is_the_batch_models(viewing, sandbox):
     viewing.make_topic("quiet")
     viewing.make_view("quiet", topic="quiet", model="quiet", dataset="quiet")
-    viewing.produce(STREAM[:600], topic="quiet")
+    viewing.produce(stream()[:600], topic="quiet")
     assert viewing.batch("quiet")["state"] == "succeeded"
-    answer = viewing.ask(ROWS[:50], "quiet").json
-    batch = viewing.client().post("/api/v1/models/quiet/predict", json={"inputs": ROWS[:50]}).json
+    answer = viewing.ask(rows(50), "quiet").json
+    batch = viewing.client().post("/api/v1/models/quiet/predict", json={"inputs": rows(50)}).json
     assert answer["outputs"] == batch["outputs"]
     assert answer["batch_offsets"] == answer["speed_offsets"]
     assert (answer["batch_version"], answer["batch_model"]) == (1, "quiet/1")
@@ -68,27 +76,27 @@ def test_with_nothing_after_the_cut_the_answer_is_the_batch_models(viewing, sand
 
 
 def test_records_after_the_cut_change_the_answer_once_they_are_folded_in(viewing):
-    before = _batch_answers(viewing, ROWS[:20])
-    viewing.produce(STREAM[CUT : CUT + 500])
-    late = viewing.ask(ROWS[:20]).json
+    before = _batch_answers(viewing, rows(20))
+    viewing.produce(stream()[CUT : CUT + 500])
+    late = viewing.ask(rows(20)).json
     # Their own time is years ago: the learners count as lagging.
     assert late["behind"] == 500
     assert late["staleness_ms"] > 1e9
     assert (late["merge"], late["outputs"]) == ("batch", before)
     viewing.fold()
-    answer = viewing.ask(ROWS[:20]).json
+    answer = viewing.ask(rows(20)).json
     assert sum(answer["speed_offsets"].values()) == CUT + 500
     assert (answer["behind"], answer["merge"]) == (0, "blend")
     assert all(one != two for one, two in zip(answer["outputs"], before, strict=True))
     for output in answer["outputs"]:
         assert output["label"] in (True, False)
         assert sum(output["probabilities"].values()) == pytest.approx(1.0)
-    by_key = viewing.ask(ROWS[:2], keys=["a", "b"]).json["outputs"]
+    by_key = viewing.ask(rows(2), keys=["a", "b"]).json["outputs"]
     assert by_key != answer["outputs"][:2]
 
 
 def test_the_three_layers_are_judged_on_the_same_labels(viewing):
-    viewing.produce(STREAM[CUT + 500 : CUT + 1000])
+    viewing.produce(stream()[CUT + 500 : CUT + 1000])
     viewing.fold()
     told = viewing.told("/metrics")
     counts = {layer: told["in_all"][layer]["count"] for layer in ("batch", "speed", "merged")}
@@ -98,7 +106,7 @@ def test_the_three_layers_are_judged_on_the_same_labels(viewing):
     for layer, metrics in told["in_all"].items():
         assert metrics == pytest.approx(told["since_batch"][layer])
     learnt = sum(one["learnt"] for one in told["partitions"])
-    assert learnt == sum(moment.row is None for moment in STREAM[: CUT + 1000])
+    assert learnt == sum(moment.row is None for moment in stream()[: CUT + 1000])
 
 
 def test_the_speed_state_is_that_of_a_rebuild_in_other_steps(viewing):
@@ -141,7 +149,7 @@ def test_while_the_batch_model_cannot_be_asked_the_learners_wait(viewing, monkey
 
     with monkeypatch.context() as patched:
         patched.setattr(viewing.wiring.model_speed._predictions, "predict", away)
-        viewing.produce(STREAM[CUT + 1000 : CUT + 1100])
+        viewing.produce(stream()[CUT + 1000 : CUT + 1100])
         with pytest.raises(Unavailable):
             viewing.fold()
     assert [one["speed_offset"] for one in viewing.told("/state")["partitions"]] != [
@@ -158,12 +166,10 @@ def test_a_new_batch_takes_over_at_once_and_the_metrics_go_on(viewing):
     before = viewing.told("/metrics")["in_all"]["merged"]["count"]
     batch = viewing.batch()
     assert (batch["state"], batch["outcome"]) == ("succeeded", "serving"), batch
-    answer = viewing.ask(ROWS[:5]).json
+    answer = viewing.ask(rows(5)).json
     assert answer["batch_version"] == batch["version"]
     assert answer["batch_model"] == f"late-flights/{batch['training']['model_version']}"
-    assert answer["outputs"] == _batch_answers(
-        viewing, ROWS[:5], batch["training"]["model_version"]
-    )
+    assert answer["outputs"] == _batch_answers(viewing, rows(5), batch["training"]["model_version"])
     told = viewing.told("/metrics")
     assert told["in_all"]["merged"]["count"] == before
     assert told["since_batch"]["merged"]["count"] == 0
@@ -173,11 +179,11 @@ def test_a_new_batch_takes_over_at_once_and_the_metrics_go_on(viewing):
 def test_before_the_first_batch_the_learners_answer_alone_or_not_at_all(viewing):
     viewing.make_topic("new")
     viewing.make_view("new", topic="new")
-    refused = viewing.ask(ROWS[:1], "new")
+    refused = viewing.ask(rows(1), "new")
     assert (refused.status_code, refused.json["status"]) == (409, 409)
-    viewing.produce(STREAM[:300], topic="new")
+    viewing.produce(stream()[:300], topic="new")
     viewing.fold()
-    answer = viewing.ask(ROWS[:3], "new").json
+    answer = viewing.ask(rows(3), "new").json
     assert (answer["merge"], answer["batch_version"], answer["batch_model"]) == ("speed", 0, None)
     assert {type(one["label"]) for one in answer["outputs"]} == {bool}
     faulty = viewing.ask([{"hour": 5}, {"hour": [5], "minute": 3}], "new")
@@ -194,7 +200,7 @@ def test_a_batch_that_cannot_be_made_fails_and_says_why(viewing, model, code):
     name = code.replace("_", "-")
     viewing.make_topic(name)
     viewing.make_view(name, topic=name, **model)
-    viewing.produce(STREAM[: 300 if model else 10], topic=name)
+    viewing.produce(stream()[: 300 if model else 10], topic=name)
     batch = viewing.batch(name)
     assert (batch["state"], batch["error"]["code"]) == ("failed", code), batch
     assert viewing.told("", name)["batch_version"] == 0
@@ -270,7 +276,7 @@ def test_what_is_of_the_other_kind_is_refused(viewing):
     both = client.post(VIEWS, json={**body, "model": LATE})
     assert (both.status_code, both.json["errors"][0]["pointer"]) == (422, "/model")
     assert client.post(VIEWS, json=body).status_code == 201
-    assert viewing.ask(ROWS[:1], "counts").status_code == 409
+    assert viewing.ask(rows(1), "counts").status_code == 409
     assert client.get(f"{VIEWS}/counts/metrics").status_code == 409
     assert client.get(f"{VIEWS}/late/values").status_code == 409
 
@@ -293,4 +299,4 @@ def test_inputs_that_cannot_be_answered_are_refused(viewing, body, pointer):
 def test_a_deleted_view_leaves_nothing_to_ask(viewing):
     viewing.make_view("gone")
     assert viewing.client().delete(f"{VIEWS}/gone").status_code == 204
-    assert viewing.ask(ROWS[:1], "gone").status_code == 404
+    assert viewing.ask(rows(1), "gone").status_code == 404
