@@ -28,7 +28,7 @@ class Nginx:
         )
         assert checked.returncode == 0, checked.stderr
         self._process = subprocess.Popen(self._command)
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while True:
             with suppress(httpx.TransportError):
                 assert httpx.get(f"{self._url}/livez").status_code == 200

@@ -2,7 +2,6 @@
 
 import tempfile
 import threading
-import time
 
 import msgspec
 import pytest
@@ -140,17 +139,18 @@ def test_who_wants_the_same_text_waits_for_it_with_beats(stored, monkeypatch):
     tables, asked = stored
     asked |= {"format": "csv", "spreadsheet": False}
     monkeypatch.setattr(process, "_BEAT_SECONDS", 0.05)
-    go_on = threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
     export = process.export
 
     def slow_export(*arguments, **more):
         yield from export(*arguments, **more)
-        go_on.wait(5)
+        begun.set()
+        go_on.wait(30)
 
     monkeypatch.setattr(process, "export", slow_export)
     first = threading.Thread(target=lambda: messages(tables.export(asked)))
     first.start()
-    time.sleep(0.1)
+    assert begun.wait(30)
     second = tables.export(asked)
     assert "progress" in msgspec.msgpack.decode(next(second))
     go_on.set()

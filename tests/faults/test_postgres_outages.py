@@ -21,7 +21,7 @@ from tests.server import NO_TLS, Server, wait_for
 
 # The first test pays for the server.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(rounds(300, 900))]
-BACK_SECONDS = 10
+BACK_SECONDS = 30
 ROWS = "\n".join(f"{i % 7},{i % 5},{'ab'[i % 7 > 3]}" for i in range(300))
 ROW = {"inputs": [{"x": 1, "y": 2}]}
 
@@ -83,7 +83,7 @@ def away(postgres, how):
 def test_what_was_acknowledged_survives_a_crash_of_the_database(postgres, server, how):
     for _ in range(rounds(1, 10)):
         with Writers(server) as writers:
-            until(lambda writers=writers: len(writers.acknowledged) > 20, 20)
+            until(lambda writers=writers: len(writers.acknowledged) > 20, 60)
             with away(postgres, how):
                 until(lambda writers=writers: 503 in writers.statuses(), 20)
             back = time.monotonic()
@@ -103,7 +103,7 @@ def test_a_long_outage_is_named_and_what_needs_no_database_goes_on(postgres, ser
         assert client.post("/models/known/predict", json=ROW).status_code == 200
         stored = {"model": "known", **ROW}
         with away(postgres, signal.SIGINT):
-            until(lambda: not ready(server), 10)
+            until(lambda: not ready(server), 30)
             since = time.monotonic()
             while time.monotonic() - since < rounds(3, 60):
                 told = httpx.get(f"{server.url}/readyz", verify=NO_TLS)
@@ -175,7 +175,7 @@ def test_connections_that_are_cut_all_the_time_cost_refusals_only(line, server):
 def test_a_silent_database_holds_nobody_and_heals_by_itself(line, server):
     """A thread that asked a silent database hung for good, until no thread was left to answer."""
     with server.client() as client, Writers(server, threads=24) as writers:
-        until(lambda: len(writers.acknowledged) > 20, 20)
+        until(lambda: len(writers.acknowledged) > 20, 60)
         with line.silent():
             until(lambda: 503 in writers.statuses(), 30)
             assert not ready(server)
@@ -183,7 +183,7 @@ def test_a_silent_database_holds_nobody_and_heals_by_itself(line, server):
                 since = time.monotonic()
                 assert status(f"{server.url}/livez") == 200
                 assert client.post("/models/known/predict", json=ROW).status_code == 200
-                assert time.monotonic() - since < 3
+                assert time.monotonic() - since < 15
         healed = time.monotonic()
         until(lambda: ready(server), BACK_SECONDS)
         until(lambda: any(t.status == 201 for t in writers.told if t.at > healed), BACK_SECONDS)

@@ -15,10 +15,10 @@ import pytest
 from tests.server import NO_TLS, Server, wait_for
 
 PENGUINS = Path(__file__).resolve().parents[2] / "examples" / "penguins.csv"
-STOPPED_SECONDS, GONE_SECONDS = 25.0, 5.0
+STOPPED_SECONDS, GONE_SECONDS = 60.0, 20.0
 NOW_SECONDS = 10.0
 """An orderly stop takes 15 with requests under way that last as long."""
-READY_SECONDS = 10.0
+READY_SECONDS = 30.0
 WAITS = 40
 SLOW_ONES = [f"slow-{number}" for number in range(10)]
 EVERYBODY = ("supervisor", "api", "its views", "ingest", "scorer", "worker", "helper", "child")
@@ -54,7 +54,7 @@ def server(home):
 @pytest.fixture
 def ready_seconds(home):
     """How long a start may take: what is promised, unless the machine is too busy for that."""
-    return max(READY_SECONDS, 2 * home[1])
+    return max(READY_SECONDS, 3 * home[1])
 
 
 def upload(client, name, *, pieces=1, pause=0.0):
@@ -161,13 +161,13 @@ def test_a_killed_http_server_leaves_no_worker_of_its_own_and_is_back(server, re
 def test_it_is_unready_first_answers_what_it_has_and_hands_the_fit_back(server):
     with server.client() as client:
         path = running_run(client)
-    processes, answers = family(server), in_flight(server, path, 6, SLOW_ONES)
+    processes, answers = family(server), in_flight(server, path, 10, SLOW_ONES)
     press_control_c(processes)
     asked = asked_often(lambda: readiness(server))
     status, seconds = server.wait(STOPPED_SECONDS)
     assert (503, "stopping") in [answer.result() for answer in asked]
-    assert [answer.result(5) for answer in answers] == [201] * len(SLOW_ONES) + [200] * WAITS
-    assert (status, psutil.wait_procs(processes, 1)[1]) == (0, []), seconds
+    assert [answer.result(30) for answer in answers] == [201] * len(SLOW_ONES) + [200] * WAITS
+    assert (status, psutil.wait_procs(processes, GONE_SECONDS)[1]) == (0, []), seconds
     server.start()
     with server.client() as client:
         for name in SLOW_ONES:

@@ -209,7 +209,7 @@ def test_nothing_of_a_killed_worker_stays(shared, workers):
     family = worker.family()
     assert len(family) >= 2
     worker.kill()
-    eventually(lambda: not any(process.is_running() for process in family), seconds=5)
+    eventually(lambda: not any(process.is_running() for process in family))
     assert len(shared.work()) == 1
     [folder] = shared.work()
     for path in (*folder.rglob("*"), folder):

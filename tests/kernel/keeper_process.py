@@ -10,7 +10,7 @@ from pathlib import Path
 from app.kernel.keeper import Keeper
 from app.kernel.time_limit import TimeLimit
 
-LIMIT_SECONDS = 0.5
+LIMIT_SECONDS = 1.5
 
 
 def make_handlers():

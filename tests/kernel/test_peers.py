@@ -14,12 +14,10 @@ from app.kernel.errors import DeadlineExceeded, NotFound, Unavailable
 from app.kernel.peer_guard import PeerGuard, PeerMeters
 from app.kernel.peers import Peer
 from app.kernel.signing import KeyRing
-from tests.server import free_port
+from tests.ports import free_port
 
 RING = KeyRing(["s" * 40])
 CALL = Call("default", "testtest", frozenset(), "test-request")
-# A refusal takes less than 0.1 seconds on a machine that has nothing else to do.
-AT_ONCE = 0.3
 
 
 class Service:
@@ -106,17 +104,18 @@ def fail(peer):
 
 
 def test_a_peer_that_is_away_is_soon_refused_at_once_and_heals_by_itself(
-    service, guarded, registry
+    service, guarded, registry, monkeypatch
 ):
     peer = guarded()
     assert ask(peer).status == 200
     service.stop()
     for _ in range(5):
         fail(peer)
-    started = time.monotonic()
-    for _ in range(5):
-        assert fail(peer).retry_after >= 1
-    assert time.monotonic() - started < AT_ONCE
+    with monkeypatch.context() as patched:
+        # From here on it isn't even tried.
+        patched.setattr(peer._connect(), "request", None)
+        for _ in range(5):
+            assert fail(peer).retry_after >= 1
     assert registry.get_sample_value("modelyard_peer_open", {"peer": "models"}) == 1
     service.start()
     returned = time.monotonic()
@@ -124,7 +123,7 @@ def test_a_peer_that_is_away_is_soon_refused_at_once_and_heals_by_itself(
         with suppress(Unavailable):
             assert ask(peer).status == 200
             break
-        assert time.monotonic() - returned < 10
+        assert time.monotonic() - returned < 60
         time.sleep(0.05)
     assert all(ask(peer).status == 200 for _ in range(5))
     assert registry.get_sample_value("modelyard_peer_open", {"peer": "models"}) == 0
@@ -190,7 +189,7 @@ def test_a_peer_that_hangs_holds_as_many_threads_as_it_has_places(service, guard
     threads = [threading.Thread(target=lambda: answers.append(ask(peer))) for _ in range(2)]
     for thread in threads:
         thread.start()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while service.asked["GET"] < 2:
         assert time.monotonic() < until
         time.sleep(0.01)

@@ -41,7 +41,7 @@ def run(sandbox, tmp_path):
     return run
 
 
-def gone(pids, within=6.0):
+def gone(pids, within=20.0):
     """Whether none of the processes lives, at the latest some seconds from now."""
     until = time.monotonic() + within
     while time.monotonic() < until:
@@ -90,7 +90,7 @@ class TestResult:
             run("echo")
             taken.append(time.monotonic() - started)
         # 0.02 s each on an idle machine
-        assert min(taken) < 0.5
+        assert min(taken) < 1
 
     def test_of_many_threads_are_not_mixed_up(self, run):
         results = {}
@@ -189,7 +189,7 @@ class TestLog:
         started = time.monotonic()
         outcome = run("shout_for_ever", limits=limited(wall_seconds=0.5))
         assert outcome.code == "time_limit"
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
         assert (tmp_path / LOG_NAME).stat().st_size <= LIMITS.log_bytes + 100
 
 
@@ -197,13 +197,13 @@ class TestLimits:
     def test_of_time_ends_native_code(self, run):
         started = time.monotonic()
         assert run("spin", limits=limited(wall_seconds=0.5)).code == "time_limit"
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
 
     def test_of_time_gives_no_more_than_grace_to_one_that_ignores_sigterm(self, run):
         started, used = time.monotonic(), time.thread_time()
         limits = limited(wall_seconds=0.5, grace_seconds=0.5)
         assert run("ignore_sigterm", limits=limits).code == "time_limit"
-        assert 0.9 < time.monotonic() - started < 5
+        assert 0.9 < time.monotonic() - started < 15
         # The worker waits, it doesn't spin: 0.01 s.
         assert time.thread_time() - used < 0.2
 
@@ -308,7 +308,7 @@ class TestCancel:
         assert outcome.code == "cancelled"
         assert not living(told.pids[0])
         # 0.05 s, and 0.25 s for the one that ignores SIGTERM
-        assert time.monotonic() - asked[-1] < 3
+        assert time.monotonic() - asked[-1] < 10
 
     def test_that_comes_too_late_leaves_the_result(self):
         ending = Ending(reason="cancelled", last_words={"result": 1}, exit={"status": 0})
@@ -357,7 +357,7 @@ class TestNothingIsLeft:
         worker.send_signal(how)
         worker.wait()
         # 0.02 s on an idle machine
-        assert gone(pids, within=2)
+        assert gone(pids, within=20)
         worker.stdout.close()
 
     def test_when_the_worker_dies_during_the_preload(self, tmp_path):
@@ -368,7 +368,7 @@ class TestNothingIsLeft:
         time.sleep(0.5)
         worker.kill()
         worker.wait()
-        assert gone([child.pid for child in children], within=2)
+        assert gone([child.pid for child in children], within=20)
         worker.stdout.close()
 
 

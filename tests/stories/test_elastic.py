@@ -76,7 +76,7 @@ def seconds_until(condition, most):
 def come_and_go(home, *, most, runs, idle, grown_seconds, back_seconds):
     """Submit many runs at once, and see the workers come and go; the seconds it took."""
     with elastic(home, workers=f"1..{most}", worker_idle_seconds=str(idle)) as (yard, server):
-        seconds_until(lambda: yard.workers()[:2] == (1, 1), 30)
+        seconds_until(lambda: yard.workers()[:2] == (1, 1), 90)
         yard.submit(*(f"m{number}" for number in range(most + 2)))
         grown = seconds_until(lambda: yard.workers()[:2] == (most, most), grown_seconds)
         yard.submit(*(f"m{number}" for number in range(most + 2, runs)))
@@ -89,7 +89,7 @@ def come_and_go(home, *, most, runs, idle, grown_seconds, back_seconds):
 
 
 def test_workers_come_with_the_queue_and_retire_when_they_idle(tmp_path):
-    come_and_go(tmp_path, most=3, runs=6, idle=1.5, grown_seconds=15, back_seconds=90)
+    come_and_go(tmp_path, most=3, runs=6, idle=1.5, grown_seconds=60, back_seconds=90)
 
 
 @pytest.mark.long

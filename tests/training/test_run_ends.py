@@ -48,7 +48,7 @@ def test_a_running_fit_is_cancelled_within_seconds(running, sandbox):
         run = running.ended(answer)
 
     assert run["state"] == "cancelled"
-    assert time.monotonic() - asked < 6
+    assert time.monotonic() - asked < 15
 
 
 def test_a_fit_over_its_time_ends_as_time_limit(sqlite_running, sandbox):

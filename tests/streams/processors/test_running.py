@@ -254,7 +254,7 @@ def test_one_that_is_started_in_anothers_place_need_not_wait_for_its_lease(strea
     streaming.runtimes.remove(died)
     restarted = streaming.runtime("same")
     restarted._bury_predecessors()
-    streaming.run_until(lambda: restarted.partitions == 1, seconds=5)
+    streaming.run_until(lambda: restarted.partitions == 1, seconds=15)
 
 
 def test_metrics_tell_of_each_processor(streaming):

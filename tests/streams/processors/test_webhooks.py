@@ -168,7 +168,7 @@ def test_one_that_drips_is_given_up_in_time():
         started = time.monotonic()
         with pytest.raises(OSError):  # noqa: PT011 - whatever the system calls it
             hooks.deliver(f"http://localhost:{port}/", SECRET, "1", b"{}")
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
         ended.set()
         thread.join()
 
