@@ -34,13 +34,14 @@ serve: runtime ## Run the server on http://127.0.0.1:8080 until Ctrl-C, with the
 test: dev ## Run all tests that need only Python and its packages
 	$(RUN) -m pytest -n $(JOBS) --dist worksteal -m "not slow"
 
-check: dev ## Format, lint, types, import rules, spec and reference drift
+check: dev ## Format, lint, types, import rules; spec, reference and diagram drift
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy app tools
 	$(RUN) -c "from importlinter.cli import lint_imports_command as c; c()" --no-logo
 	$(RUN) -m app openapi | diff -u openapi.yaml -
 	$(RUN) -m tools.reference --check
+	$(RUN) -m tools.diagram --check
 
 fix: dev ## Format, and mend what ruff can mend
 	$(RUN) -m ruff format .
@@ -60,8 +61,9 @@ openapi: dev ## Regenerate openapi.yaml, then the reference that follows from it
 	mv openapi.yaml.new openapi.yaml
 	$(RUN) -m tools.reference
 
-docs: dev ## Regenerate docs/reference from the settings and openapi.yaml
+docs: dev ## Regenerate docs/reference and docs/diagram.svg from the code and openapi.yaml
 	$(RUN) -m tools.reference
+	$(RUN) -m tools.diagram
 
 lock: ## Resolve pyproject.toml into the two locks (UPGRADE=1 takes the newest versions)
 	@tools/lock.sh "$(VENV)" "$(PYTHON)" $(if $(UPGRADE),--upgrade)
