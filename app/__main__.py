@@ -4,12 +4,15 @@ Heavy imports wait inside the commands: the supervisor lives as long as the serv
 none of them.
 """
 
+import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +25,9 @@ from app.kernel.loading import loading
 from app.kernel.logs import configure_logs
 from app.setting_values import WorkerRange, worker_range
 from app.settings_table import SettingsError
+
+if TYPE_CHECKING:
+    from app.examination import Finding
 
 
 class Workers(click.ParamType[WorkerRange]):
@@ -210,19 +216,64 @@ def gateway(folder: Path, listen: str) -> None:
 @main.command()
 @_home_option
 @click.option("--repair", is_flag=True, help="Remove what nothing refers to.")
-def doctor(repair: bool, **given: Any) -> None:
-    """Check the settings, the databases, the store, and that both agree."""
+@click.option(
+    "--remote", is_flag=True, help="Ask the services that have a URL; look at nothing here."
+)
+@click.option(
+    "--gateway", metavar="URL", help="Where clients call: whether it leads to each service."
+)
+@click.option(
+    "--nats-monitor",
+    "monitors",
+    metavar="URL",
+    multiple=True,
+    help="A NATS server's monitoring address: whether it waits for the disk.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Tell it as one JSON document.")
+def doctor(
+    repair: bool,
+    remote: bool,
+    gateway: str | None,
+    monitors: tuple[str, ...],
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Check the settings, databases and store here, and each service that has a URL.
+
+    Ends with 1 if something has to be done.
+    """
     from app.administration import examine
+    from app.gateway import examine_gateway
+    from app.installation import examine_installation, examine_monitors
 
     settings = Settings.from_environment(**given)
     configure_logs("error", as_json=False, role="doctor")
-    well = True
-    for finding in examine(settings, repair=repair):
-        well = well and finding.well
-        click.secho(
-            f"{'ok  ' if finding.well else 'BAD '} {_harmless(finding.text)}", fg=finding.colour
-        )
-    sys.exit(0 if well else 1)
+    findings = chain(
+        () if remote else examine(settings, repair=repair),
+        examine_installation(settings) if settings.peer_urls or remote else (),
+        examine_gateway(settings, gateway) if gateway else (),
+        examine_monitors(monitors),
+    )
+    sys.exit(_told(findings, as_json=as_json))
+
+
+_MARKS = {"ok": ("ok  ", "green"), "note": ("note", "yellow"), "bad": ("BAD ", "red")}
+
+
+def _told(findings: Iterable["Finding"], *, as_json: bool) -> int:
+    """Tell each finding as it is made; the exit status."""
+    found = []
+    for finding in findings:
+        found.append(finding)
+        if not as_json:
+            mark, colour = _MARKS[finding.level]
+            advice = f": {finding.advice}" if finding.advice and finding.level != "ok" else ""
+            click.secho(_harmless(f"{mark} {finding.text}{advice}"), fg=colour)
+    well = all(finding.well for finding in found)
+    if as_json:
+        document = {"well": well, "findings": [asdict(finding) for finding in found]}
+        click.echo(json.dumps(document, indent=2))
+    return 0 if well else 1
 
 
 _BACKUP_FILE = click.Path(dir_okay=False, path_type=Path)

@@ -3,40 +3,23 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import partial
 
 import click
 
 from app.access.service import ROLES, SCOPES, Access
 from app.config import Settings
+from app.examination import Finding, parts
 from app.factory import create_app
 from app.kernel.auth import Call
 from app.kernel.errors import ServiceError
 from app.kernel.findings import Collector
 from app.kernel.http.pages import spec_as_yaml
-from app.kernel.migrations import is_current, refuse_newer
-from app.kernel.sql import Database
-from app.kernel.sqlite_files import check_sound
-from app.settings_table import SettingsError
+from app.kernel.migrations import is_current
 from app.wiring import Wiring
 
 _LONGEST_NAME = 100
 _MIGRATE = "run `modelyard migrate`, or `modelyard serve`, first"
 _ALL_KEYS = {"page_size": 500, "page_token": None, "order_by": "-created_at"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that the doctor looked at."""
-
-    well: bool
-    text: str
-
-    @property
-    def colour(self) -> str:
-        """For a terminal."""
-        return "green" if self.well else "red"
 
 
 def _call(project: str) -> Call:
@@ -95,38 +78,13 @@ def openapi_document() -> str:
 
 def examine(settings: Settings, *, repair: bool) -> Iterator[Finding]:
     """Look at everything of an installation; each finding as it is made."""
-    yield Finding(True, f"home {settings.home}")
+    yield Finding("ok", f"home {settings.home}")
     with closing(Wiring(settings)) as wiring:
-        found = [*_parts(wiring)]
+        found = [*parts(wiring, deep=True)]
         yield from found
         if all(finding.well for finding in found):
             with wiring.disk_reserve.lent() if repair else nullcontext():
                 yield from _agreement(wiring, repair=repair)
-
-
-def _parts(wiring: Wiring) -> Iterator[Finding]:
-    """Whether each part is there, and fit to be used."""
-    yield _found("secret", lambda: wiring.ring)
-    examined: set[Database] = set()
-    for service in wiring.settings.services:
-        there = _found(f"database of {service}", partial(_look_at, wiring, service, examined))
-        yield there
-        if there.well:
-            yield _migrated(wiring, service)
-    yield _found("artifact store", partial(_check_store, wiring))
-
-
-def _look_at(wiring: Wiring, service: str, examined: set[Database]) -> None:
-    """Raise where a service's database is damaged or away; each is read once."""
-    database = wiring.database(service)
-    if database.file is not None and database not in examined:
-        check_sound(database.file, deep=True)
-        examined.add(database)
-    database.ping()
-
-
-def _check_store(wiring: Wiring) -> None:
-    wiring.store.check()
 
 
 def _agreement(wiring: Wiring, *, repair: bool) -> Iterator[Finding]:
@@ -136,9 +94,9 @@ def _agreement(wiring: Wiring, *, repair: bool) -> Iterator[Finding]:
         if repair:
             wiring.datasets.leftovers.sweep()
         done = "removed" if repair else "nothing refers to it"
-        yield from (Finding(repair, f"{key}: {done}") for key in orphans)
+        yield from (_mended(repair, f"{key}: {done}") for key in orphans)
         for fault in wiring.datasets.leftovers.faults():
-            yield Finding(False, f"{fault.subject}: {fault.code}: {fault.detail}")
+            yield _mended(False, f"{fault.subject}: {fault.code}: {fault.detail}")
     served = wiring.settings.services
     collectors: dict[str, Callable[[], Collector]] = {
         "models": lambda: wiring.models.collector,
@@ -146,26 +104,9 @@ def _agreement(wiring: Wiring, *, repair: bool) -> Iterator[Finding]:
     }
     for collector in (collectors[name]() for name in collectors if name in served):
         for found in collector.run(deep=True) if repair else collector.plan(deep=True):
-            yield Finding(found.mended, f"{found.subject}: {found.code}: {found.detail}")
-    yield Finding(True, "store and databases have been compared")
+            yield _mended(found.mended, f"{found.subject}: {found.code}: {found.detail}")
+    yield Finding("ok", "store and databases have been compared")
 
 
-def _found(what: str, check: Callable[[], object]) -> Finding:
-    try:
-        check()
-    except (ServiceError, SettingsError, OSError) as error:
-        return Finding(False, f"{what}: {error}")
-    return Finding(True, what)
-
-
-def _migrated(wiring: Wiring, service: str) -> Finding:
-    database, histories = wiring.database(service), ("kernel", service)
-    try:
-        for history in histories:
-            refuse_newer(database, history)
-    except ServiceError as error:
-        return Finding(False, f"migrations of {service}: {error.detail}")
-    missing = [name for name in histories if not is_current(database, name)]
-    if missing:
-        return Finding(False, f"migrations of {', '.join(missing)} are missing: modelyard migrate")
-    return Finding(True, f"migrations of {service}")
+def _mended(well: bool, text: str) -> Finding:
+    return Finding("ok", text) if well else Finding("bad", text, "see docs/how-to/damage.md")

@@ -12,9 +12,11 @@ from app.access.resources import blp as access_blueprint
 from app.access.trail_resources import blp as trail_blueprint
 from app.config import Settings
 from app.datasets.resources import blp as datasets_blueprint
+from app.examination import EXAMINE, Examiner
 from app.kernel.disk_reserve import lending_to_deletions
 from app.kernel.http.api import Api
 from app.kernel.http.door import Door
+from app.kernel.http.examination import add_examination
 from app.kernel.http.gate import Gate
 from app.kernel.http.health import Health, health_blueprint
 from app.kernel.http.lane import HotRoute, Lane
@@ -86,7 +88,9 @@ def create_app(settings: Settings | None = None, wiring: Wiring | None = None) -
     register_problems(app)
     _register_services(app, api, wiring)
     health = Health(checks=_checks(wiring))
-    api.register_blueprint(health_blueprint(health, shown_registries(wiring)))
+    states = health_blueprint(health, shown_registries(wiring))
+    add_examination(states, EXAMINE, Examiner(wiring, own_version()))
+    api.register_blueprint(states)
     api.spec.tag({"name": "peers", "description": "What our services ask of one another."})
     app.extensions |= {"wiring": wiring, "health": health, "stream_slots": wiring.stream_slots}
     app.extensions["download_slots"] = wiring.download_slots

@@ -12,11 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 from flask import Flask
 from werkzeug.routing import Rule
 
 from app.access.service import SCOPES
 from app.config import Settings
+from app.examination import Finding
 from app.factory import create_app
 from app.kernel.http.api import api_of
 from app.kernel.http.pages import spec_as_yaml, spec_of
@@ -27,6 +29,10 @@ from app.wiring import Wiring
 _FRONT = "access"
 """The service that answers what each of them could: the pages of the documentation."""
 _STREAMS = ("/events", "/stream")
+_OF_ALL = (f"{PREFIX}/events", f"{PREFIX}/audit")
+"""Each service has them: who answered can't be told."""
+_EXAMINED_SECONDS = 10.0
+_ANEW = "write nginx.conf anew with `modelyard gateway`, and reload nginx"
 _HEAD = """# Made by `modelyard gateway`: which path is whose follows from the services' routes.
 pid {folder}/nginx.pid;
 error_log stderr warn;
@@ -127,13 +133,13 @@ _NONE = _problem("not-found", "Not found", 404, "There is nothing here", retryab
 def _locations(app: Flask, urls: Mapping[str, str]) -> Iterator[str]:
     """Hidden routes, then routes that lie below another service's paths, then whole subtrees."""
     rules = [rule for rule in app.url_map.iter_rules() if rule.rule.startswith(PREFIX)]
+    hidden = [rule for rule in rules if _is_for_peers(app, rule)]
+    rules = [rule for rule in rules if rule not in hidden]
     owners = {_subtree(rule): _service(app, rule) for rule in rules if _is_root(rule)}
-    hidden, exceptions, streams = [], [], []
+    exceptions, streams = [], []
     for rule in rules:
         service = _service(app, rule)
-        if _is_for_peers(app, rule):
-            hidden.append(rule)
-        elif owners.get(_subtree(rule)) != service:
+        if owners.get(_subtree(rule)) != service:
             exceptions.append((rule, service))
         elif rule.rule.endswith(_STREAMS):
             streams.append((rule, service))
@@ -182,3 +188,59 @@ def _pattern(rule: Rule) -> str:
 
 def _passed(service: str, urls: Mapping[str, str]) -> str:
     return f"proxy_pass {urlsplit(urls[service]).scheme}://{service};"
+
+
+def examine_gateway(settings: Settings, url: str) -> Iterator[Finding]:
+    """Whether an address leads to each service by its paths, and to nothing that is for peers.
+
+    Each path is asked for without a key: the service that has it answers 401, another one 404.
+    """
+    everything = replace(settings, services=SERVICES, database_url="", own_database_urls={})
+    app = create_app(everything, Wiring(everything))
+    with httpx.Client(base_url=url.rstrip("/"), timeout=_EXAMINED_SECONDS) as client:
+        try:
+            asked = [_misled(client, *sample) for sample in _samples(app)]
+        except httpx.HTTPError as error:
+            text = f"gateway: {url} can't be asked: {type(error).__name__}"
+            yield Finding("bad", text, "start nginx, or mend --gateway")
+            return
+    found = [finding for finding in asked if finding is not None]
+    yield from found
+    if not found:
+        yield Finding("ok", f"the gateway at {url} leads to each service")
+
+
+def _samples(app: Flask) -> Iterator[tuple[str, str, str]]:
+    """One path of each service below each name, and all that are for peers (service: empty)."""
+    seen: set[tuple[str, str]] = set()
+    adapter = app.url_map.bind("gateway")
+    for rule in sorted(app.url_map.iter_rules(), key=lambda rule: len(rule.arguments)):
+        if not rule.rule.startswith(PREFIX) or _subtree(rule) in _OF_ALL:
+            continue
+        service = "" if _is_for_peers(app, rule) else _service(app, rule)
+        method = min((rule.methods or set()) - {"HEAD", "OPTIONS"})
+        for sample in ("x", "aaaaaaaa", "1", "01a203dd-2710-7023-bd67-9d8929f69490"):
+            path = re.sub(r"<[^>]+>", sample, rule.rule)
+            if not adapter.test(path, method) or adapter.match(path, method)[0] != rule.endpoint:
+                continue
+            if not service or (service, _subtree(rule)) not in seen:
+                seen.add((service, _subtree(rule)))
+                yield service, method, path
+            break
+
+
+def _misled(client: httpx.Client, service: str, method: str, path: str) -> Finding | None:
+    """What is wrong with where a path leads; None: nothing."""
+    answer = client.request(method, path)
+    ours = b'"instance"' in answer.content
+    if not service and ours:
+        text = f"gateway: {path} is for services only, and is passed on"
+        return Finding("bad", text, _ANEW)
+    if service and answer.status_code in (502, 503):
+        return Finding(
+            "bad", f"gateway: {service} is away ({path})", f"start {service}, or: {_ANEW}"
+        )
+    if service and answer.status_code != 401:
+        text = f"gateway: {path} does not lead to {service}: {answer.status_code}"
+        return Finding("bad", text, _ANEW)
+    return None

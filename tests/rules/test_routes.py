@@ -57,6 +57,7 @@ def test_no_key_can_hold_a_scope_of_peers(furnished, operations):
     peers = {scope for *_, operation in operations for scope in operation.scopes} - set(SCOPES)
 
     assert peers == {
+        "installation:examine",
         "keys:verify",
         "datasets:hold",
         "datasets:refer",

@@ -7,7 +7,7 @@ import pytest
 
 from app.config import Settings
 from app.factory import create_app
-from app.gateway import write_gateway
+from app.gateway import examine_gateway, write_gateway
 from app.kernel.http.pages import spec_of
 from app.settings_table import SERVICES, SettingsError
 from tests.nginx import Nginx
@@ -65,7 +65,14 @@ def test_the_contract_is_that_of_all_services_in_one_process(apart, gateway):
 
 
 @pytest.mark.parametrize(
-    "path", ["/keys/aaaaaaaa/record", "/references/training", "/models/m/state", "/nothing"]
+    "path",
+    [
+        "/keys/aaaaaaaa/record",
+        "/references/training",
+        "/models/m/state",
+        "/examination",
+        "/nothing",
+    ],
 )
 def test_what_peers_ask_of_one_another_is_not_there(client, path):
     answer = client.get(path)
@@ -86,6 +93,30 @@ def test_a_service_that_is_away_is_a_problem_of_its_own_paths_only(apart, client
     finally:
         apart.services["models"].start()
     assert client.get("/models").status_code == 200
+
+
+def test_the_doctor_sees_that_it_leads_to_each_service(apart, gateway):
+    (found,) = examine_gateway(apart.services["access"].settings, gateway)
+    assert (found.level, found.text) == ("ok", f"the gateway at {gateway} leads to each service")
+
+
+def test_the_doctor_sees_where_it_leads_astray(apart, tmp_path):
+    """A configuration of another version, or written by hand: paths of others, and of peers."""
+    port = free_port()
+    settings = apart.services["access"].settings
+    made = write_gateway(settings, tmp_path, f"127.0.0.1:{port}")
+    lines = made.read_text().replace("location /api/v1/models {", "location /api/v1/modells {")
+    hidden = [line for line in lines.splitlines() if "examination" not in line]
+    passed = "    location /api/v1/examination { proxy_pass http://models; }\n    location / {"
+    made.write_text("\n".join(hidden).replace("    location / {", passed) + "\n")
+    with Nginx(made, f"http://127.0.0.1:{port}"):
+        found = list(examine_gateway(settings, f"http://127.0.0.1:{port}"))
+    assert {finding.text for finding in found} == {
+        "gateway: /api/v1/examination is for services only, and is passed on",
+        "gateway: /api/v1/models does not lead to models: 404",
+    }
+    (away,) = examine_gateway(settings, f"http://127.0.0.1:{port}")
+    assert away.advice == "start nginx, or mend --gateway"
 
 
 def test_a_service_without_an_address_is_named(tmp_path):
