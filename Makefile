@@ -18,7 +18,7 @@ export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo serve test check fix acceptance faults soak openapi docs lock wheel clean runtime dev
+.PHONY: help demo serve test check fix acceptance both faults soak openapi docs lock wheel clean runtime dev
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +49,9 @@ fix: dev ## Format, and mend what ruff can mend
 
 acceptance: dev ## Run the slow tests too (QUICK=1 leaves out the longest)
 	$(RUN) -m pytest -n $(JOBS) --dist worksteal -m "slow$(if $(QUICK), and not long)"
+
+both: dev ## Run what test and the quick acceptance run, in one go
+	$(RUN) -m pytest -n $(JOBS) --dist worksteal -m "not (slow and long)"
 
 faults: dev ## Try every fault of the matrix many times: kills, full disks, outages, stopped clocks
 	FAULTS=full $(RUN) -m pytest -n $(JOBS) --dist worksteal -m fault --timeout 900
