@@ -1,5 +1,5 @@
 # Every habit of the project in one place: `make` or `make help` lists them.
-# Written for GNU make 3.81 (macOS) and newer. VENV, PYTHON, JOBS, QUICK, UPGRADE and the soak's
+# Written for GNU make 3.81 (macOS) and newer. VENV, PYTHON, JOBS, SLOW, QUICK, UPGRADE and the soak's
 # MINUTES, KILLS (at least so many), SEED and DATABASE may be given.
 
 VENV ?= .venv
@@ -18,7 +18,7 @@ export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo serve test check fix acceptance both faults soak openapi docs lock wheel clean runtime dev
+.PHONY: help demo serve test check fix acceptance faults soak openapi docs lock wheel clean runtime dev
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -31,8 +31,8 @@ serve: runtime ## Run the server on http://127.0.0.1:8080 until Ctrl-C, with the
 	  MODELYARD_ADMIN_KEY=$$(cat instance/demo.key); export MODELYARD_ADMIN_KEY; \
 	fi; exec $(RUN) -m app serve
 
-test: dev ## Run all tests that need only Python and its packages
-	$(RUN) -m pytest -n $(JOBS) --dist worksteal -m "not slow"
+test: dev ## Run all tests that need only Python and its packages (SLOW=1: the quick acceptance, too)
+	$(RUN) -m pytest -n $(JOBS) --dist worksteal -m "$(if $(SLOW),not (slow and long),not slow)"
 
 check: dev ## Format, lint, types, import rules; spec, reference and diagram drift
 	$(RUN) -m ruff format --check .
@@ -49,9 +49,6 @@ fix: dev ## Format, and mend what ruff can mend
 
 acceptance: dev ## Run the slow tests too (QUICK=1 leaves out the longest)
 	$(RUN) -m pytest -n $(JOBS) --dist worksteal -m "slow$(if $(QUICK), and not long)"
-
-both: dev ## Run what test and the quick acceptance run, in one go
-	$(RUN) -m pytest -n $(JOBS) --dist worksteal -m "not (slow and long)"
 
 faults: dev ## Try every fault of the matrix many times: kills, full disks, outages, stopped clocks
 	FAULTS=full $(RUN) -m pytest -n $(JOBS) --dist worksteal -m fault --timeout 900
