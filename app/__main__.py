@@ -23,6 +23,8 @@ from app.kernel.errors import ServiceError
 from app.kernel.leash import die_with
 from app.kernel.loading import loading
 from app.kernel.logs import configure_logs
+from app.kernel.tracing import tracer
+from app.kernel.tracing.tracer import CannotTrace
 from app.setting_values import WorkerRange, worker_range
 from app.settings_table import SettingsError
 
@@ -56,6 +58,7 @@ def _home_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _supervise(settings: Settings, roles: list[str], **others: Any) -> None:
     configure_logs(settings.log_level, as_json=settings.log_json, role="supervisor")
+    tracer.receiver()
     sys.exit(supervisor.Supervisor(settings, roles, **others).run())
 
 
@@ -66,7 +69,7 @@ class Commands(click.Group):
         """Run the command that was named."""
         try:
             return super().invoke(context)
-        except (SettingsError, BackupError) as error:
+        except (SettingsError, BackupError, CannotTrace) as error:
             raise click.ClickException(str(error)) from error
         except ServiceError as error:
             raise click.ClickException(error.detail) from error

@@ -19,6 +19,8 @@ from app.kernel.migrations import is_current, refuse_newer
 from app.kernel.peers import Peer
 from app.kernel.sql import Database, utc_now
 from app.kernel.sqlite_files import check_sound
+from app.kernel.tracing import tracer
+from app.kernel.tracing.tracer import CannotTrace
 from app.settings_table import SERVICES, SettingsError
 from app.wiring import Wiring
 
@@ -79,6 +81,18 @@ def parts(wiring: Wiring, *, deep: bool) -> Iterator[Finding]:
     yield looked("artifact store", lambda: _check_store(wiring), "mend MODELYARD_STORE_URL")
     if "streams" in wiring.settings.services and wiring.settings.log_url:
         yield from record_log(wiring)
+    yield from _traces()
+
+
+def _traces() -> Iterator[Finding]:
+    """Where traces go, if they are wanted."""
+    try:
+        receiver = tracer.receiver()
+    except CannotTrace as error:
+        yield Finding("bad", f"traces: {error}")
+    else:
+        if receiver is not None:
+            yield Finding("ok", f"traces to {receiver}")
 
 
 def _check_store(wiring: Wiring) -> None:

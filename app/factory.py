@@ -22,6 +22,8 @@ from app.kernel.http.health import Health, health_blueprint
 from app.kernel.http.lane import HotRoute, Lane
 from app.kernel.http.pages import register_documents
 from app.kernel.http.problems import register_problems
+from app.kernel.http.traced import Traced
+from app.kernel.tracing import tracer
 from app.models.resources import blp as models_blueprint
 from app.predictions.batch_resources import blp as predictions_blueprint
 from app.predictions.hot_path import PREDICT_PATH, STORE_PATH
@@ -93,7 +95,6 @@ def create_app(settings: Settings | None = None, wiring: Wiring | None = None) -
     api.register_blueprint(states)
     api.spec.tag({"name": "peers", "description": "What our services ask of one another."})
     app.extensions |= {"wiring": wiring, "health": health, "stream_slots": wiring.stream_slots}
-    app.extensions["download_slots"] = wiring.download_slots
     documents = register_documents(app, api)
     register_gauges(wiring)
     gate = Gate(
@@ -141,7 +142,7 @@ def _register_services(app: Flask, api: Api, wiring: Wiring) -> None:
     if "access" in served:
         app.extensions["access"] = wiring.access
         api.register_blueprint(access_blueprint)
-    app.extensions["trail"] = wiring.trail
+    app.extensions |= {"trail": wiring.trail, "download_slots": wiring.download_slots}
     api.register_blueprint(trail_blueprint)
 
 
@@ -176,6 +177,8 @@ def _set_before_flask(app: Flask, api: Api, gate: Gate, wiring: Wiring) -> None:
         inner = ProxyFix(inner, x_for=count, x_proto=count, x_host=count)
     if serves_predictions:
         inner = Door(inner, wiring.admission, ADMITTED, gate.body_slots)
+    if tracer.is_on():
+        inner = Traced(inner)
     app.wsgi_app = inner  # type: ignore[method-assign, assignment]
 
 

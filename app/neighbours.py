@@ -16,6 +16,7 @@ from app.kernel.loading import loading
 from app.kernel.local_rpc import Handler, Server
 from app.kernel.process_metrics import with_metrics
 from app.kernel.time_limit import TimeLimit
+from app.kernel.tracing import tracer
 from app.secret import key_ring
 
 
@@ -23,7 +24,9 @@ def run_ingest(settings: Settings) -> None:
     """Turn uploads into checked Parquet, and read it back, for the API next door."""
     from app.datasets.process import ingest_handlers
 
+    tracer.start("ingest")
     serve_locally(settings.sockets() / "ingest", ingest_handlers(settings), CollectorRegistry())
+    tracer.stop()
 
 
 def run_scorer(settings: Settings) -> None:
@@ -34,8 +37,10 @@ def run_scorer(settings: Settings) -> None:
 
     with loading():
         import_all()
+        tracer.load()
 
     def make_handlers() -> Mapping[str, Handler]:
+        tracer.start("scorer")
         registry = CollectorRegistry()
         reader = ArtifactReader(open_store(settings.store()), key_ring(settings))
         estimators = Estimators(reader.open, settings.model_cache, registry)

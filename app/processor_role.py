@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from app.config import Settings
 from app.factory import create_app
 from app.kernel.process_metrics import tell_neighbours
+from app.kernel.tracing import tracer
 from app.streams.processors.kinds import RunningProcessors
 from app.streams.processors.reading import Source
 from app.streams.processors.runtime import Runtime
@@ -42,6 +43,7 @@ class OwnApp:
 
 def run_processor(settings: Settings, name: str) -> None:
     """Read topics for the processors that run, until SIGTERM."""
+    tracer.start(name)
     wiring = Wiring(settings)
     wiring.app = OwnApp(wiring)
     runtime = make_runtime(wiring, client_name(settings, name))
@@ -52,6 +54,7 @@ def run_processor(settings: Settings, name: str) -> None:
     runtime.run()
     answering.stop()
     wiring.close()
+    tracer.stop()
 
 
 def make_runtime(wiring: Wiring, client: str) -> Runtime:

@@ -30,6 +30,7 @@ from app.kernel.one_core import stay_on_one_core
 from app.kernel.process_metrics import tell_neighbours, timed_jobs
 from app.kernel.sandbox.parent import Sandbox
 from app.kernel.sqlite_files import check_sound
+from app.kernel.tracing import tracer
 from app.models.imports import JOB as IMPORT_JOB
 from app.models.workers import PRELOAD as IMPORT_PRELOAD
 from app.models.workers import ImportHandler
@@ -95,6 +96,7 @@ def make_app() -> Flask:
         stay_on_one_core(number if several else None)
     name = f"api-{number}" if several else "api"
     configure_logs(settings.log_level, as_json=settings.log_json, role=name)
+    tracer.start(name)
     wiring = Wiring(settings)
     app = create_app(settings, wiring)
     if several:
@@ -118,6 +120,7 @@ class Handled:
 
 def run_worker(settings: Settings, name: str = "worker") -> None:
     """Do the jobs of all databases until SIGTERM, or until it is to retire and holds none."""
+    tracer.start(name)
     wiring = Wiring(settings)
     registry = CollectorRegistry()
     create_app(settings, wiring)
@@ -141,6 +144,7 @@ def run_worker(settings: Settings, name: str = "worker") -> None:
         worker.run()
         answering.stop()
     wiring.close()
+    tracer.stop()
 
 
 def load_teller() -> Callable[[Load], None]:

@@ -18,7 +18,7 @@ resolve() {
   shift
   "$venv/bin/python" -m uv pip compile pyproject.toml --output-file "$lock" \
     --universal --python-version 3.11 --generate-hashes --no-header \
-    --extra nats --extra postgres --extra s3 "$@" > /dev/null
+    --extra nats --extra otel --extra postgres --extra s3 "$@" > /dev/null
   # Where the packages came from is the business of whoever installs them.
   sed '/^--/d; /:\/\//d' "$lock" > "$lock.new"
   mv "$lock.new" "$lock"

@@ -78,7 +78,9 @@ class Backlog:
                 version = number_version(change, dataset, upload)
                 version.upload_key, version.attempt = key, 0
                 change.session.flush()
-                self._jobs.enqueue(change.session, KIND, version.id, project=call.project)
+                self._jobs.enqueue(
+                    change.session, KIND, version.id, project=call.project, trace=call.trace
+                )
                 change.record("dataset.version.queued", version.subject, told_of(version))
                 result = Filling(dataset, version) if is_new(target) else Accepted(version)
                 change.answer(result)

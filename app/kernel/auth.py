@@ -21,6 +21,7 @@ import msgspec
 
 from app.kernel.errors import DeadlineExceeded, Forbidden, Unauthenticated
 from app.kernel.signing import KeyRing
+from app.kernel.tracing.contexts import Trace
 
 KEY_PATTERN = re.compile(r"myk_([A-Za-z0-9]{8})_([A-Za-z0-9_-]{43})")
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -56,6 +57,7 @@ class Call:
     """One request to a service: who calls, from where, on what conditions.
 
     ``deadline`` is a moment of the monotonic clock; None: the caller waits as long as it takes.
+    ``trace`` is where what follows from it belongs to: it says nothing about who calls.
     """
 
     project: str
@@ -66,7 +68,7 @@ class Call:
     peer: str | None = None
     if_match: tuple[str, ...] | None = None
     deadline: float | None = None
-    traceparent: str | None = None
+    trace: Trace | None = None
     reservation: Reservation | None = field(default=None, compare=False, repr=False)
 
     def require(self, *any_of: str) -> None:

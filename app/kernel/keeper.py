@@ -27,6 +27,7 @@ import structlog
 
 from app.kernel.leash import die_with
 from app.kernel.local_rpc import Answering, Handler, Server, listen, tell_lost
+from app.kernel.tracing import tracer
 
 _MOST_ALONE = 4
 _CALM_SECONDS = 1.0
@@ -162,6 +163,7 @@ class Keeper:
         except BaseException:
             log.exception("server_failed")
         finally:
+            tracer.stop()
             os._exit(status)
 
     def _stop(self) -> None:

@@ -1,7 +1,8 @@
 """Questions to a neighbour process of the same host, over a Unix socket.
 
 A message is msgpack in a length-prefixed frame (``multiprocessing.connection`` frames it; nothing
-is ever pickled). A question is ``[method, arguments]``; the answers are any number of
+is ever pickled). A question is ``[method, arguments]``, where it belongs to a trace
+with ``[traceparent, tracestate]`` besides; the answers are any number of
 ``["chunk", bytes]``, then one ``["ok", value]`` or ``["error", {..}]``; ``["lost", status]`` comes
 from whoever has seen the answering process die. Each connection carries one
 question at a time and has a thread of its own at the server. Whoever may open the socket may ask,
@@ -26,6 +27,9 @@ import structlog
 
 from app.kernel import errors
 from app.kernel.errors import DeadlineExceeded, ServiceError, Unavailable
+from app.kernel.tracing import tracer
+from app.kernel.tracing.contexts import sound_trace
+from app.kernel.tracing.span import Span
 
 Handler = Callable[[dict[str, Any]], Any]
 log = structlog.get_logger("local_rpc")
@@ -55,10 +59,14 @@ class Answering:
         # ValueError: what came is no question of ours.
         with connection, contextlib.suppress(EOFError, OSError, ValueError):
             while True:
-                method, arguments = msgspec.msgpack.decode(connection.recv_bytes())
-                self._answer(connection, method, arguments)
+                method, arguments, *beneath = msgspec.msgpack.decode(connection.recv_bytes())
+                parent = sound_trace(*beneath[0]) if beneath else None
+                with tracer.span(method, "server", parent=parent, only_within=True) as span:
+                    self._answer(connection, method, arguments, span)
 
-    def _answer(self, connection: Connection, method: str, arguments: dict[str, Any]) -> None:
+    def _answer(
+        self, connection: Connection, method: str, arguments: dict[str, Any], span: Span
+    ) -> None:
         try:
             value = self._handlers[method](arguments)
             if isinstance(value, Iterator):
@@ -68,11 +76,13 @@ class Answering:
             answer = ["ok", value]
         except ServiceError as error:
             answer = ["error", error.as_dict()]
+            span.fail(error.code)
         except (OSError, EOFError):
             raise
         except Exception:  # The door of the process: told to the caller as our fault.
             log.exception("handler_failed", method=method)
             answer = ["error", {"code": ServiceError.code, "detail": f"{method} failed"}]
+            span.fail(ServiceError.code)
         _send(connection, answer)
 
 
@@ -137,9 +147,12 @@ class Client:
         Raises the handler's ServiceError, DeadlineExceeded when it takes longer, Unavailable when
         the process is not there, Lost when it dies meanwhile.
         """
-        for kind, value in self._converse(method, arguments, seconds, deadline):
-            if kind == "ok":
-                return value
+        told = {"rpc.method": method, "peer.service": self._name}
+        name = f"{method} {self._name}"
+        with tracer.span(name, "client", attributes=told, only_within=True):
+            for kind, value in self._converse(method, arguments, seconds, deadline):
+                if kind == "ok":
+                    return value
         raise Lost(self._name)
 
     def ping(self) -> None:
@@ -199,7 +212,8 @@ class Client:
                     connection.close()
 
     def _open(self, method: str, arguments: dict[str, Any]) -> Connection:
-        question = msgspec.msgpack.encode([method, arguments])
+        beneath = tracer.carried()
+        question = msgspec.msgpack.encode([method, arguments, *([beneath] if beneath else [])])
         with contextlib.suppress(Empty):
             while True:
                 connection = self._idle.get_nowait()

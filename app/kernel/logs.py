@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line on stderr, with the request's id where there is one.
+"""Structured logs: one JSON object a line on stderr, with the request's id and the trace, if any.
 
 Whatever a client sends, a line stays one line: JSON escapes control characters by itself, text is
 made to. Keys and peer
@@ -12,6 +12,8 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
+
+from app.kernel.tracing import tracer
 
 _CREDENTIAL = re.compile(r"(myk_[A-Za-z0-9]{8}_|myp_)[A-Za-z0-9_=.-]{20,}")
 
@@ -39,10 +41,21 @@ def without_controls(
     return told
 
 
+def with_trace(
+    _logger: Any, _method: str, told: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """A line's values with the trace that it belongs to, where there is one."""
+    trace = tracer.carried()
+    if trace is not None:
+        _, told["trace_id"], told["span_id"], _ = trace.traceparent.split("-")
+    return told
+
+
 def configure_logs(level: str, *, as_json: bool, role: str) -> None:
     """Set up logging for this process; ``role`` stands on each line."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        with_trace,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),

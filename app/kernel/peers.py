@@ -2,8 +2,8 @@
 
 In one process the peer's app is called through httpx's WSGI transport, apart by its base URL: the
 contract is the same. Each call carries a short-lived token that names the service, the project and
-the one scope that it needs, the caller's request id and its traceparent. A peer is never called
-inside an open transaction: it may need the very lock that the transaction holds.
+the one scope that it needs, the caller's request id and its trace. A peer is never called inside an
+open transaction: it may need the very lock that the transaction holds.
 
 A peer over the wire may be away, slow, or just starting: see peer_guard. What fails is repeated
 where that can't do a thing twice: the request never left, or its method may be repeated.
@@ -26,6 +26,8 @@ from app.kernel.errors import DeadlineExceeded, ServiceError, StorageFull, Unava
 from app.kernel.peer_guard import MOST_REPEATS, PeerFailed, PeerGuard, nap
 from app.kernel.signing import KeyRing
 from app.kernel.sql import in_transaction
+from app.kernel.tracing import tracer
+from app.kernel.tracing.contexts import Trace
 
 PREFIX = "/api/v1"
 _SECONDS = 10.0
@@ -113,7 +115,23 @@ class Peer:
         self, call: Call, asked: Mapping[str, Any], scope: str, seconds: float
     ) -> httpx.Response:
         """What the peer answers; raises PeerFailed where it didn't."""
-        headers = self._headers(call, scope, seconds)
+        told = {
+            "http.request.method": asked["method"],
+            "url.full": f"{self._base_url}{asked['url']}",
+            "peer.service": self.name,
+        }
+        name, parent = f"{asked['method']} {self.name}", tracer.carried(call.trace)
+        with tracer.span(name, "client", parent=parent, attributes=told, only_within=True) as span:
+            headers = self._headers(call, scope, seconds, span.trace or parent)
+            response = self._answer(call, asked, headers, seconds)
+            span.describe({"http.response.status_code": response.status_code})
+            if response.status_code >= 400:
+                span.fail(str(response.status_code))
+        return response
+
+    def _answer(
+        self, call: Call, asked: Mapping[str, Any], headers: dict[str, str], seconds: float
+    ) -> httpx.Response:
         try:
             response = self._connect().request(**asked, headers=headers, timeout=seconds)
         except httpx.HTTPError as error:
@@ -137,7 +155,9 @@ class Peer:
             and self._guard.may_repeat()
         )
 
-    def _headers(self, call: Call, scope: str, seconds: float) -> dict[str, str]:
+    def _headers(
+        self, call: Call, scope: str, seconds: float, trace: Trace | None
+    ) -> dict[str, str]:
         token = make_peer_token(
             self._keys,
             service=self._caller,
@@ -148,9 +168,7 @@ class Peer:
         headers = {"Authorization": f"Bearer {token}", "X-Request-Id": call.request_id}
         if call.deadline is not None:
             headers["X-Request-Timeout"] = f"{max(seconds, 1e-6):.6f}"
-        if call.traceparent:
-            headers["traceparent"] = call.traceparent
-        return headers
+        return headers if trace is None else headers | trace.headers
 
     def _connect(self) -> httpx.Client:
         if self._client is None:

@@ -115,7 +115,7 @@ class Imports:
                 document={"lineage": {"source_digest": stored.digest}, "inputs": upload.inputs},
             )
             attach(change.session, self._ring, row, (NewArtifact(UPLOAD, stored),))
-            self._jobs.enqueue(change.session, JOB, row.id, project=call.project)
+            self._jobs.enqueue(change.session, JOB, row.id, project=call.project, trace=call.trace)
             refresh_newest(change.session, parent)
             change.record("version.importing", row.subject, event_data(row))
             answer = Accepted(row)

@@ -6,6 +6,7 @@ from typing import Protocol
 from sqlalchemy.orm import Session
 
 from app.kernel.auth import Call
+from app.kernel.tracing.contexts import Trace
 
 
 @dataclass(frozen=True)
@@ -28,5 +29,7 @@ class Referrer(Protocol):
 class Jobs(Protocol):
     """The queue of the service's own database."""
 
-    def enqueue(self, session: Session, kind: str, ref: str, *, project: str) -> bool:
+    def enqueue(
+        self, session: Session, kind: str, ref: str, *, project: str, trace: Trace | None = None
+    ) -> bool:
         """Add a job in the caller's transaction."""

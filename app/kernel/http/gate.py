@@ -33,14 +33,15 @@ from app.kernel.meters import Amounts, Counter, Histogram, Observed
 from app.kernel.quotas import Quotas, Standing
 from app.kernel.slots import Slots
 from app.kernel.sql import utc_now
+from app.kernel.tracing import tracer
+from app.kernel.tracing.contexts import sound_trace
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _TAG = re.compile(r'\s*(?:W/)?("[^"]*"|\*)\s*(?:,|$)')
 _MOST_FAULTS = 20
 _bits = random.Random().getrandbits  # noqa: S311 (ids of requests)
 _TIMEOUT = re.compile(r"[0-9]{1,4}(\.[0-9]{1,20})?")
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # For answers that are data. A browser that is led to one runs nothing, and shows it in no frame.
 _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -53,6 +54,7 @@ _HEADERS: Final = {
 log = structlog.get_logger("requests")
 
 
+_NO_ROUTE: Final = "unknown"
 # Under this name the request's environment holds who was let in before Flask.
 ADMITTED: Final = "modelyard.admitted"
 
@@ -199,7 +201,7 @@ class Gate:
     def after(self, response: Response) -> Response:
         """Put on the headers of every answer; log and count it."""
         seconds = time.perf_counter() - g.get("started", time.perf_counter())
-        route = request.url_rule.rule if request.url_rule else "unknown"
+        route = request.url_rule.rule if request.url_rule else _NO_ROUTE
         response.headers["X-Request-Id"] = g.get("request_id", "")
         response.headers.add("Vary", "Authorization")
         for name, value in (*_HEADERS.items(), *g.get("quota", {}).items()):
@@ -207,7 +209,7 @@ class Gate:
         if request.method == "OPTIONS" and not response.data:
             response.headers.pop("Content-Type", None)
         # A client may make up as many methods as it likes, and each label is kept for ever.
-        method = request.method if request.method in _METHODS else "other"
+        method = request.method if request.method in METHODS else "other"
         self.tell(
             Told(
                 method=method,
@@ -231,6 +233,8 @@ class Gate:
             self._meters[labels] = meters
         meters.requests.add()
         meters.seconds.add(seconds)
+        if tracer.is_on():
+            _describe(told)
         call = told.call
         # Peers ask all the time; what they ask for is in the log of their own doings.
         usual = told.usual or (call is not None and call.peer is not None)
@@ -248,6 +252,18 @@ class Gate:
         )
 
 
+def _describe(told: Told) -> None:
+    """What the span of an answered request is called."""
+    attributes = {"modelyard.request_id": told.request_id}
+    if told.call is not None:
+        attributes["modelyard.project"] = told.call.project
+    if told.route == _NO_ROUTE:
+        tracer.current().describe(attributes)
+    else:
+        attributes["http.route"] = told.route
+        tracer.current().describe(attributes, f"{told.method} {told.route}")
+
+
 def _authorization() -> str | None:
     sent = request.headers.getlist("Authorization")
     if len(sent) > 1:
@@ -262,8 +278,8 @@ def safe_headers(request_id: str) -> list[tuple[str, str]]:
 
 def call_of(principal: Principal, request_id: str, environ: WSGIEnvironment) -> Call:
     """The call of a request that was let in; raises Malformed, and Invalid for its deadline."""
-    timeout, traceparent = environ.get("HTTP_X_REQUEST_TIMEOUT"), environ.get("HTTP_TRACEPARENT")
-    tags = environ.get("HTTP_IF_MATCH")
+    timeout, tags = environ.get("HTTP_X_REQUEST_TIMEOUT"), environ.get("HTTP_IF_MATCH")
+    traceparent = environ.get("HTTP_TRACEPARENT")
     return Call(
         principal.project,
         principal.key_id,
@@ -273,7 +289,7 @@ def call_of(principal: Principal, request_id: str, environ: WSGIEnvironment) -> 
         principal.peer,
         None if tags is None else if_match(tags),
         None if timeout is None else deadline_of(timeout),
-        None if traceparent is None else sound_traceparent(traceparent),
+        None if traceparent is None else sound_trace(traceparent, environ.get("HTTP_TRACESTATE")),
     )
 
 
@@ -294,11 +310,6 @@ def deadline_of(sent: str) -> float:
         told = f"One number of seconds from {SHORTEST_TIMEOUT} to {LONGEST_TIMEOUT}"
         raise Invalid.at("X-Request-Timeout", "invalid", told)
     return time.monotonic() + seconds
-
-
-def sound_traceparent(sent: str) -> str | None:
-    """The trace that a request belongs to, where it names one."""
-    return sent if _TRACEPARENT.fullmatch(sent) else None
 
 
 def if_match(header: str) -> tuple[str, ...]:

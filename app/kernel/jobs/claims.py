@@ -80,6 +80,7 @@ class Job:
         self.ref = row.ref
         self.project = row.project
         self.attempt = row.attempt
+        self.trace = row.trace
         self.queue = claims.name
         self.tries_left = row.max_attempts - (row.attempt - row.excused)
         self.exhausted = self.tries_left < 0

@@ -19,6 +19,8 @@ from app.kernel import faults
 from app.kernel.errors import ServiceError
 from app.kernel.jobs.claims import Claims, Fenced, Interrupted, Job, Later, LostWorker
 from app.kernel.jobs.queue import DONE, FAILED
+from app.kernel.tracing import tracer
+from app.kernel.tracing.span import Attributes
 
 Handler = Callable[[Job], None]
 OnFailure = Callable[[Job, Exception], None]
@@ -41,7 +43,21 @@ class Execution:
 
         Waits for a database that is away, as long as the worker lives.
         """
-        error = self._attempt(job)
+        told: Attributes = {
+            "messaging.operation.type": "process",
+            "messaging.destination.name": job.kind,
+            "messaging.message.id": job.id,
+            "modelyard.job.attempt": job.attempt,
+            "modelyard.project": job.project,
+        }
+        name = f"process {job.kind}"
+        with tracer.span(name, "consumer", parent=job.trace, attributes=told) as span:
+            error = self._attempt(job)
+            if error is not None and not isinstance(error, Later):
+                span.fail(type(error).__name__)
+            self._conclude(claims, job, error)
+
+    def _conclude(self, claims: Claims, job: Job, error: Exception | None) -> None:
         while not claims.closed:
             try:
                 self._settle(claims, job, error)

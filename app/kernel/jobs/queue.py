@@ -34,6 +34,8 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.kernel.retention import drop
 from app.kernel.sql import Database, KernelBase, UtcDateTime, new_id, utc_now
+from app.kernel.tracing import tracer
+from app.kernel.tracing.contexts import LONGEST_STATE, Trace, sound_trace
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 LONGEST_DELAY = timedelta(minutes=5)
@@ -74,6 +76,8 @@ class JobRow(KernelBase):
     beats: Mapped[int] = mapped_column(Integer)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
     error: Mapped[str | None] = mapped_column(Text)
+    traceparent: Mapped[str | None] = mapped_column(String(55))
+    tracestate: Mapped[str | None] = mapped_column(String(LONGEST_STATE))
 
     __table_args__ = (
         Index(
@@ -97,6 +101,11 @@ class JobRow(KernelBase):
         ),
     )
 
+    @property
+    def trace(self) -> Trace | None:
+        """What it is done for."""
+        return sound_trace(self.traceparent, self.tracestate)
+
 
 class JobQueue:
     """The jobs of one database, as the services see them."""
@@ -115,14 +124,17 @@ class JobQueue:
         priority: int = 5,
         not_before: datetime | None = None,
         max_attempts: int = 3,
+        trace: Trace | None = None,
     ) -> bool:
         """Add a job in the caller's transaction; never commits.
 
         False, and nothing changes, while an unfinished job has the same kind and reference. Raises
-        ValueError when it is to start later than LONGEST_DELAY from now.
+        ValueError when it is to start later than LONGEST_DELAY from now. What is done for the job
+        is beneath the span around this call, else beneath ``trace``.
         """
         if not_before is not None and not_before > self.clock.now() + LONGEST_DELAY:
             raise ValueError(f"a job may wait {LONGEST_DELAY} at most")
+        beneath = tracer.carried(trace)
         insert = (sqlite if self.database.dialect == "sqlite" else postgresql).insert(JobRow)
         row = {
             "id": new_id(),
@@ -137,6 +149,8 @@ class JobQueue:
             "beats": 0,
             "enqueued_at": self.clock.now(),
             "not_before": not_before,
+            "traceparent": beneath.traceparent if beneath else None,
+            "tracestate": (beneath.tracestate or None) if beneath else None,
         }
         added = session.scalars(insert.values(row).on_conflict_do_nothing().returning(JobRow.id))
         return added.first() is not None

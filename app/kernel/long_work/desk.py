@@ -69,7 +69,10 @@ class WorkDesk(Generic[Row]):
         change.session.flush()
         note(change.session, row, QUEUED, {})
         self._jobs.enqueue(
-            change.session, self._kind.job, row.id, project=row.project, priority=priority
+            *(change.session, self._kind.job, row.id),
+            project=row.project,
+            priority=priority,
+            trace=change.call.trace,
         )
         change.record(f"{self._kind.noun}.queued", row.subject, row.about)
         faults.hit("work.enqueued")

@@ -1,7 +1,8 @@
 """What happens in a sandboxed child: limits, then the target, then one last message.
 
-The wire carries JSON lines. Down comes one request: ``{"target", "arguments", "work", "limits"}``.
-Up go any number of ``{"progress": {...}}`` and at most one of ``{"result": ...}`` and
+The wire carries JSON lines. Down comes one request: ``{"target", "arguments", "work", "limits",
+"traced"}``. Up go any number of ``{"progress": {...}}``, one ``{"steps": {...}}`` where it is
+traced, and at most one of ``{"result": ...}`` and
 ``{"failure": {...}}``: none, when the child is killed or native code ends the process.
 """
 
@@ -26,6 +27,7 @@ from typing import Any, NoReturn
 
 from app.kernel.errors import ServiceError
 from app.kernel.processes import running_processes
+from app.kernel.sandbox.steps import Steps
 
 RESULT_BYTES = 8 << 20
 FAILED_TO_START = 70
@@ -45,17 +47,21 @@ def main(wire_descriptor: int, log: int, life: int) -> NoReturn:
     _redirect(log)
     wire = _Wire(socket.socket(fileno=wire_descriptor))
     request = wire.request()
+    steps, failed = Steps(request["target"]), False
     try:
         _apply_limits(request["limits"], Path(request["work"]))
         target = _target(request["target"])
         _limit_threads(request["limits"]["threads"])
-        result = target(request["arguments"], wire.report)
+        result = target(request["arguments"], steps.heard(wire.report))
         last_words = wire.encode_result(result)
     except BaseException as error:  # noqa: BLE001 - the door: whatever it is, the worker is told
         _make_room_for_last_words()
         last_words = wire.encode({"failure": _failure(error)}, default=str)
+        failed = True
     sys.stdout.flush()
     sys.stderr.flush()
+    if request["traced"]:
+        wire.send(wire.encode({"steps": steps.told(failed=failed)}))
     wire.send(last_words)
     os._exit(0)
 

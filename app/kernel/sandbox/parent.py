@@ -35,6 +35,8 @@ from app.kernel.sandbox import forkserver
 from app.kernel.sandbox.child import RESULT_BYTES
 from app.kernel.sandbox.outcome import Code, Ending, Outcome, judge
 from app.kernel.sandbox.pipes import Lines, Log
+from app.kernel.sandbox.steps import MOST_BYTES
+from app.kernel.tracing import tracer
 
 LOG_NAME = "output.log"
 _PASSED_ON = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
@@ -116,19 +118,27 @@ class Sandbox:
         second, in this thread. When one of the callbacks raises, the child is killed and the
         error goes on. Raises Unavailable when no child can be started.
         """
-        request = {
-            "target": target,
-            "arguments": dict(arguments),
-            "work": str(work.absolute()),
-            "limits": asdict(limits),
-        }
-        kills = oom_kills()
-        with Log(work / LOG_NAME, limits.log_bytes, on_log) as log:
-            with self._spawn(log.writer) as child:
-                log.close_writer()
-                child.order(json.dumps(request, allow_nan=False).encode() + b"\n")
-                _Watch(child, log, limits, on_progress, should_stop).until_end()
-            return judge(child.ending, limits.cpu_seconds, log.tail(), oom_kills() - kills)
+        told = {"code.function.name": target}
+        name = f"child {target.rpartition(':')[2]}"
+        with tracer.span(name, attributes=told, only_within=True) as span:
+            request = {
+                "target": target,
+                "arguments": dict(arguments),
+                "work": str(work.absolute()),
+                "limits": asdict(limits),
+                "traced": span.trace is not None,
+            }
+            kills = oom_kills()
+            with Log(work / LOG_NAME, limits.log_bytes, on_log) as log:
+                with self._spawn(log.writer) as child:
+                    log.close_writer()
+                    child.order(json.dumps(request, allow_nan=False).encode() + b"\n")
+                    _Watch(child, log, limits, on_progress, should_stop).until_end()
+                outcome = judge(child.ending, limits.cpu_seconds, log.tail(), oom_kills() - kills)
+            tracer.tell([child.ending.last_words.get("steps")], span.trace)
+            if outcome.code != "ok":
+                span.fail(outcome.code)
+            return outcome
 
     def _spawn(self, log: int) -> "_Child":
         with self._lock:
@@ -309,7 +319,7 @@ class _Watch:
         self._log = log
         self._limits = limits
         self._on_progress, self._should_stop = on_progress, should_stop
-        self._wire = Lines(child.wire, RESULT_BYTES + 1024)
+        self._wire = Lines(child.wire, RESULT_BYTES + MOST_BYTES)
         self._leash = Lines(child.leash, _LEASH_BYTES)
         self._deadline = time.monotonic() + limits.wall_seconds
         self._next_look = self._next_count = 0.0

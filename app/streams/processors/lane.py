@@ -22,7 +22,9 @@ from sqlalchemy.orm import Session
 from app.kernel import faults
 from app.kernel.errors import NotFound, ServiceError
 from app.kernel.log.seam import NewRecord, OffsetGone, Record, RecordLog
+from app.kernel.log.traced import beneath, processing
 from app.kernel.sql import Database, utc_now
+from app.kernel.tracing import tracer
 from app.streams.groups import Groups, StaleEpoch
 from app.streams.processors.dead_letters import dead_letter
 from app.streams.processors.handling import Failure, Handler, Kind, Outcome, Share
@@ -130,13 +132,24 @@ class Lane:
     def _advance(self, records: Sequence[Record]) -> Rest:
         if self._handler is None:
             self._handler = self._duty.kind.open(self._duty.share)
-        outcome = self._handler.handle(records)
+        share = self._duty.share
+        told = {"modelyard.processor": share.name, "modelyard.project": share.project}
+        with processing(share.topic, records, told) as span:
+            outcome = self._handler.handle(records)
+            if outcome.failure is not None:
+                span.fail(outcome.failure.code)
+            return self._settle(records, outcome, self._handler.keep)
+
+    def _settle(
+        self, records: Sequence[Record], outcome: Outcome, fold: Callable[[Session], None]
+    ) -> Rest:
+        """Keep what became of the records, if anything did."""
         faults.hit("processors.handled")
         if outcome.patience is not None and not outcome.taken:
             return Rest(outcome.patience.seconds, outcome.patience.records)
         if not outcome.taken and outcome.failure is None:
             return AT_ONCE
-        return self._keep(records, outcome, self._handler.keep)
+        return self._keep(records, outcome, fold)
 
     def _keep(
         self, records: Sequence[Record], outcome: Outcome, fold: Callable[[Session], None]
@@ -206,7 +219,8 @@ class Lane:
             if topic is not None and records:
                 by_topic.setdefault(topic, []).extend(records)
         for topic in sorted(by_topic):
-            self._tools.log.append_in(session, topic, by_topic[topic])
+            made = beneath(by_topic[topic], tracer.carried())
+            self._tools.log.append_in(session, topic, made)
 
     def _skip(self, first: int) -> Rest:
         """Go on at the first record that retention has left; the gap is counted."""

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from app.kernel import faults
 from app.kernel.log.seam import Record
+from app.kernel.tracing import tracer
 from app.streams.processors.handling import Failure, Outcome, Share, Stateless
 from app.streams.processors.hook_guard import HookGuard, NotAllowed, Target
 from app.streams.processors.hook_signature import headers
@@ -58,10 +59,18 @@ class Webhook:
         until = time.monotonic() + self._seconds
         addresses = self._guard.addresses(target)
         signed = headers(secret, delivery, int(self._clock()), body)
-        with closing(_connected(target, addresses, until)) as connection:
-            connection.settimeout(_left(until))
-            connection.sendall(_request(target, signed, body))
-            return _status(connection, until)
+        told = {"http.request.method": "POST", "server.address": target.host}
+        with tracer.span("POST webhook", "client", attributes=told, only_within=True) as span:
+            if span.trace is not None:
+                signed |= span.trace.headers
+            with closing(_connected(target, addresses, until)) as connection:
+                connection.settimeout(_left(until))
+                connection.sendall(_request(target, signed, body))
+                status = _status(connection, until)
+            span.describe({"http.response.status_code": status})
+            if status >= 400:
+                span.fail(str(status))
+            return status
 
 
 class WebhookHandler(Stateless):

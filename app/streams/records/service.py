@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from app.kernel.auth import Call
 from app.kernel.errors import Invalid, NotFound
 from app.kernel.log.seam import Appended, NewRecord, Record
+from app.kernel.log.traced import beneath, sending
 from app.streams.lookup import refuse_reserved
 from app.streams.records.shared_reading import SharedReading
 from app.streams.service import Topics
@@ -67,7 +68,8 @@ class Records:
                 record if record.id is not None else replace(record, id=f"{told}-{place}")
                 for place, record in enumerate(records)
             ]
-        produced = Produced(topic, self.log.append(topic.id, records))
+        with sending(topic.name, records) as span:
+            produced = Produced(topic, self.log.append(topic.id, beneath(records, span.trace)))
         if call.reservation is not None:
             with self._topics.database.write() as session:
                 call.reservation.complete(session, produced)
