@@ -163,10 +163,8 @@ def _nats(folder: Path) -> Iterator[RecordLog]:
 
 @contextmanager
 def _cluster(folder: Path) -> Iterator[RecordLog]:
-    cluster = NatsCluster(folder).start()
-    with _nats_log(cluster.url, folder) as log:
+    with NatsCluster(folder) as cluster, _nats_log(cluster.url, folder) as log:
         yield log
-    cluster.kill()
 
 
 @contextmanager

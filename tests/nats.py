@@ -103,7 +103,9 @@ class NatsCluster:
         """What MODELYARD_LOG_URL would say."""
         return "nats://" + ",".join(server.address for server in self.servers.values())
 
-    def kill(self):
-        """End all at once."""
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
         for server in self.servers.values():
             server.kill()

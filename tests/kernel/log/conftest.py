@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from app.kernel.migrations import upgrade
 from app.kernel.sql import Database
 from tests.kernel.log.engines import NatsEngine, SqlEngine
-from tests.nats import NatsServer
+from tests.nats import NatsCluster, NatsServer
 
 
 def migrated(url):
@@ -38,14 +39,37 @@ def postgresql_engine(postgres_url):
 def nats_engine(tmp_path_factory):
     server = NatsServer(tmp_path_factory.mktemp("nats")).start()
     server.wait_until_ready()
-    outbox = migrated(f"sqlite:///{tmp_path_factory.mktemp('outbox') / 'outbox.db'}")
-    engine = NatsEngine(f"nats://{server.address}", outbox)
-    yield engine
-    engine.close()
+    with nats_engine_at(f"nats://{server.address}", tmp_path_factory) as engine:
+        yield engine
     server.kill()
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "nats"])
+@contextmanager
+def nats_engine_at(url, tmp_path_factory):
+    """Handles on a NATS, with an outbox of their own."""
+    outbox = migrated(f"sqlite:///{tmp_path_factory.mktemp('outbox') / 'outbox.db'}")
+    engine = NatsEngine(url, outbox)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Three NATS servers."""
+    with NatsCluster(tmp_path_factory.mktemp("cluster")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def cluster_engine(cluster, tmp_path_factory):
+    with nats_engine_at(cluster.url, tmp_path_factory) as engine:
+        yield engine
+
+
+LONG = [pytest.mark.slow, pytest.mark.long]
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "nats", pytest.param("cluster", marks=LONG)])
 def engine(request):
     return request.getfixturevalue(f"{request.param}_engine")
 

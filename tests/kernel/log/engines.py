@@ -54,10 +54,15 @@ class NatsEngine:
         self.database.close()
 
 
-def new_topic(log, partitions=1, **shape):
+def shape(partitions=1, **bounds):
+    """Of a topic that each server of a cluster keeps."""
+    return Shape(partitions, replicas=3, **bounds)
+
+
+def new_topic(log, partitions=1, **bounds):
     """A topic of its own for a test."""
     name = f"t{next(_NAMES)}"
-    log.create(name, Shape(partitions, **shape))
+    log.create(name, shape(partitions, **bounds))
     return name
 
 

@@ -9,8 +9,8 @@ from zlib import crc32
 import pytest
 
 from app.kernel.errors import Conflict, Invalid, NotFound, TooLarge
-from app.kernel.log.seam import MOST_BYTES_READ, Appended, Full, NewRecord, OffsetGone, Shape
-from tests.kernel.log.engines import new_topic, numbered, read_all, values
+from app.kernel.log.seam import MOST_BYTES_READ, Appended, Full, NewRecord, OffsetGone
+from tests.kernel.log.engines import new_topic, numbered, read_all, shape, values
 
 AGE = timedelta(seconds=1)
 
@@ -35,8 +35,8 @@ def test_an_append_of_many_keeps_its_order(log):
 
 
 def test_more_replicas_than_servers_are_as_many_as_can_be(log):
-    topic = new_topic(log, replicas=3)
-    log.create(topic, Shape(1, replicas=3))
+    topic = new_topic(log)
+    log.create(topic, shape())
     assert log.append(topic, numbered([1])) == [Appended(0, 0, False)]
 
 
@@ -170,13 +170,13 @@ def test_offsets_go_on_where_all_records_have_gone(engine, log):
 
 def test_bounds_can_be_changed_and_partitions_cannot(log):
     topic = new_topic(log, partitions=2, max_records=10)
-    log.create(topic, Shape(2, max_records=10))
+    log.create(topic, shape(2, max_records=10))
     with pytest.raises(Conflict):
-        log.create(topic, Shape(2, max_records=11))
+        log.create(topic, shape(2, max_records=11))
     with pytest.raises(Conflict):
-        log.change(topic, Shape(3))
+        log.change(topic, shape(3))
     log.append(topic, numbered(range(10)) + [NewRecord(b"x", partition=0)] * 5)
-    log.change(topic, Shape(2, max_records=20))
+    log.change(topic, shape(2, max_records=20))
     log.append(topic, [NewRecord(b"x", partition=0)] * 10)
     assert log.bounds(topic) == {0: (0, 20), 1: (0, 5)}
 
@@ -187,7 +187,7 @@ def test_what_is_not_there_is_not_found(log):
         lambda: log.append("nowhere", numbered([1])),
         lambda: log.read("nowhere", 0, 0, 1),
         lambda: log.bounds("nowhere"),
-        lambda: log.change("nowhere", Shape(1)),
+        lambda: log.change("nowhere", shape()),
     ):
         with pytest.raises(NotFound):
             call()
@@ -205,7 +205,7 @@ def test_a_deleted_topic_is_gone_and_its_name_is_free(log):
     log.delete(topic)
     with pytest.raises(NotFound):
         log.bounds(topic)
-    log.create(topic, Shape(1))
+    log.create(topic, shape())
     assert log.bounds(topic) == {0: (0, 0)}
     assert log.append(topic, numbered([0])) == [Appended(0, 0, False)]
     log.trim()

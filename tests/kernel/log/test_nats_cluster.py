@@ -7,24 +7,12 @@ import pytest
 
 from app.kernel.errors import Unavailable
 from app.kernel.log.nats_stream import info
-from tests.kernel.log.conftest import migrated
-from tests.kernel.log.engines import NatsEngine, new_topic, numbered, read_all, until, values
-from tests.nats import NatsCluster
+from tests.kernel.log.engines import new_topic, numbered, read_all, until, values
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    started = NatsCluster(tmp_path_factory.mktemp("cluster")).start()
-    yield started
-    started.kill()
-
-
-@pytest.fixture(scope="module")
-def engine(cluster, tmp_path_factory):
-    outbox = migrated(f"sqlite:///{tmp_path_factory.mktemp('outbox') / 'outbox.db'}")
-    made = NatsEngine(cluster.url, outbox)
-    yield made
-    made.close()
+@pytest.fixture
+def engine(cluster_engine):
+    return cluster_engine
 
 
 def leader_of(log, topic):
@@ -48,7 +36,7 @@ def kill_leaders(cluster, log, topic, at, revive):
 def produce(engine, cluster, count, kills):
     """Append numbers in batches while leaders are killed; what the topic holds then."""
     log, watcher = engine.open(), engine.open()
-    topic = new_topic(log, replicas=3)
+    topic = new_topic(log)
     killer = threading.Thread(target=kill_leaders, args=(cluster, watcher, topic, kills, True))
     killer.start()
     for start in range(0, count, 25):
@@ -99,7 +87,7 @@ def is_usable(log):
 @pytest.mark.long
 def test_without_a_majority_nothing_is_taken_and_all_of_it_goes_on_after(cluster, engine):
     log = engine.open()
-    topic = new_topic(log, replicas=3)
+    topic = new_topic(log)
     log.append(topic, numbered(range(10), ids="a"))
     two = list(cluster.servers.values())[:2]
     for server in two:

@@ -78,11 +78,8 @@ def position_of(engine, source, number):
         return session.scalar(select(positions.c.position).where(of_this))
 
 
-def test_a_replay_gives_the_same_digest_on_every_engine(
-    sqlite_engine, postgresql_engine, nats_engine
-):
-    digests = {digest_of_replay(e) for e in (sqlite_engine, postgresql_engine, nats_engine)}
-    assert len(digests) == 1
+def test_a_replay_gives_the_same_digest_on_every_engine(sqlite_engine, engine):
+    assert digest_of_replay(engine) == digest_of_replay(sqlite_engine)
 
 
 def digest_of_replay(engine):
