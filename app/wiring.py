@@ -333,7 +333,7 @@ class Wiring(Basis):
     def model_batches(self) -> ModelBatches:
         """What has the models of views trained."""
         peers = (self.peer("streams", name) for name in ("datasets", "training", "models"))
-        return ModelBatches(self.database("streams"), self.store, TrainingPeers(*peers))
+        return ModelBatches(self.store, TrainingPeers(*peers))
 
     def start_following(self) -> None:
         """Keep the directory true, and feed the topics of events, in threads of their own."""

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from datetime import UTC, datetime, timedelta
 
 from app.config import Settings
@@ -50,6 +51,8 @@ if __name__ == "__main__":
         if (pid := os.fork()) == 0:
             try:
                 main(json.loads(line))
+            except BaseException:  # noqa: BLE001 - into its log: nobody else would tell of it
+                traceback.print_exc()
             finally:
                 os._exit(0)
         print(pid, flush=True)

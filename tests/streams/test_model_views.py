@@ -8,6 +8,7 @@ from sqlalchemy import update
 
 from app.kernel.errors import Unavailable
 from app.kernel.log.seam import NewRecord
+from app.streams.learning.tables import ViewModelState
 from app.streams.views import batches as batches_module
 from app.streams.views.model_batches import ModelBatches
 from app.streams.views.speed import Place
@@ -118,7 +119,10 @@ def test_the_speed_state_is_that_of_a_rebuild_in_other_steps(viewing):
         for place, offset in batch.offsets.items():
             mine = (SpeedState.view_id == batch.view_id, SpeedState.partition == int(place))
             session.execute(update(SpeedState).where(*mine).values(offset=offset, digest=""))
-    ModelBatches(database, viewing.wiring.store, None).seed(batch, batch.training)
+        learners = ModelBatches(viewing.wiring.store, None).learners(batch.training)
+        for partition, state in learners.items():
+            place = {"view_id": batch.view_id, "number": batch.number, "partition": partition}
+            session.merge(ViewModelState(**place, state=state))
     speed = viewing.new_speed()
     for one in before:
         place = Place(batch.view_id, batch.number, one["partition"])

@@ -59,11 +59,15 @@ def test_fifty_moments_of_twenty_thousand_flights(make_viewing):
     rebuilt(make_viewing(), list(flights(20_000)), moments=50, seed=2)
 
 
-def rebuilt(viewing, rows, *, moments, seed):
-    """Produce, fold and make batches by turns; look at random moments that all is exact."""
+def rebuilt(viewing, rows, *, moments, seed, before=lambda moment: None):
+    """Produce, fold and make batches by turns; look at random moments that all is exact.
+
+    ``before`` is called with the number of each moment.
+    """
     chance = random.Random(seed)
     share = len(rows) // moments
     for moment in range(moments):
+        before(moment)
         viewing.produce(rows[moment * share : (moment + 1) * share])
         for _ in range(chance.randrange(4)):
             viewing.advance(limit=chance.randrange(1, share))
@@ -272,7 +276,7 @@ def killed(viewing, work, fault):
     command = [sys.executable, "-m", "tests.streams.view_process", str(viewing.folder)]
     url = viewing.database.url.render_as_string(hide_password=False)
     done = subprocess.run(
-        [*command, url, work],
+        [*command, url, work, viewing.nats or ""],
         env={**os.environ, faults.VARIABLE: fault},
         cwd=Path(__file__).parents[2],
         capture_output=True,
@@ -282,8 +286,14 @@ def killed(viewing, work, fault):
     return done.returncode == -9
 
 
+@pytest.mark.fault("F38")
 def test_a_speed_layer_killed_three_times_comes_to_the_same_state(make_viewing):
     disturbed, smooth = make_viewing(), make_viewing()
+    three_times_killed(disturbed, smooth)
+
+
+def three_times_killed(disturbed, smooth):
+    """Fold the same records for two views, one of whose processes are killed."""
     for viewing in (disturbed, smooth):
         viewing.produce(FLIGHTS[:400])
     assert killed(disturbed, "speed", "views.folded=kill@2")
@@ -303,7 +313,8 @@ def digests(viewing):
     }
 
 
-@pytest.mark.parametrize("point", ["views.batch_stored", "views.caught_up"])
+@pytest.mark.fault("F38")
+@pytest.mark.parametrize("point", ["views.batch_stored", "views.caught_up", "views.swapped"])
 def test_a_batch_whose_worker_was_killed_is_made_by_the_next(make_viewing, point):
     viewing = make_viewing()
     viewing.produce(FLIGHTS[:100])
@@ -316,7 +327,8 @@ def test_a_batch_whose_worker_was_killed_is_made_by_the_next(make_viewing, point
         session.execute(update(JobRow).values(state="queued"))
     viewing.work()
     batch = viewing.batches.get(CALL, made.id)
-    assert (batch.state, batch.attempt, batch.outcome) == ("succeeded", 2, "serving")
+    assert (batch.state, batch.outcome) == ("succeeded", "serving")
+    assert batch.attempt == (1 if point == "views.swapped" else 2)
     told = viewing.told()
     assert told["batch_version"] == 1
     assert told["items"] == viewing.recomputed(told["speed_offsets"])

@@ -94,10 +94,9 @@ class Viewing:
             upgrade(self.database, history)
         self.folder = folder
         self.clock = clock
+        self.nats = nats
         self.store = FolderStore(folder / "store")
-        self.log: RecordLog = SqlLog(self.database, clock.now)
-        if nats is not None:
-            self.log = NatsLog(Address.parse(nats), self.database)
+        self.log = self.open_log()
         found = self._found()
         self.topic = found.topic_id if found else new_id()
         self.log.create(self.topic, Shape(partitions, **(shape or {})))
@@ -110,6 +109,12 @@ class Viewing:
         self.answers = self.replica()
         self.aggregation = Aggregation.of(definition)
         self.view_id = found.id if found else self._make_view(definition)
+
+    def open_log(self) -> RecordLog:
+        """Where the records are."""
+        if self.nats is not None:
+            return NatsLog(Address.parse(self.nats), self.database)
+        return SqlLog(self.database, self.clock.now)
 
     def _found(self) -> LambdaView | None:
         """The view that another process has made over the same database."""

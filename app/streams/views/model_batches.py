@@ -17,8 +17,6 @@ from app.kernel.errors import Invalid
 from app.kernel.jobs.claims import Later
 from app.kernel.long_work.handler import Attempt, WorkFailed
 from app.kernel.long_work.lifecycle import CANCELLED, FAILED, SUCCEEDED
-from app.kernel.sql import Database
-from app.streams.learning.tables import ViewModelState
 from app.streams.views.contents import FOLDER
 from app.streams.views.gathering import Gathering, TooManyExamples
 from app.streams.views.model_definition import ModelDefinition
@@ -35,8 +33,7 @@ Read = Callable[[str, int, int, int], Any]
 class ModelBatches:
     """Makes the batches of model views, but for the swap."""
 
-    def __init__(self, database: Database, store: ArtifactStore, training: Training) -> None:
-        self._database = database
+    def __init__(self, store: ArtifactStore, training: Training) -> None:
         self._store = store
         self._training = training
 
@@ -116,14 +113,11 @@ class ModelBatches:
         columns = [one["name"] for one in version["signature"]["inputs"]]
         return {**training, "model_version": run["model_version"], "columns": columns}
 
-    def seed(self, batch: ViewBatch, training: Mapping[str, Any]) -> None:
-        """Give the speed states of a batch the learners of its cut."""
+    def learners(self, training: Mapping[str, Any]) -> dict[int, bytes]:
+        """The learners' states at a batch's cut, by partition."""
         seeds = training["seeds"]
         content = self._store.open(seeds["key"], seeds["digest"], size=seeds["bytes"])
-        with self._database.write() as session:
-            for partition, state in _seeds(content):
-                place = {"view_id": batch.view_id, "number": batch.number}
-                session.merge(ViewModelState(**place, partition=partition, state=state))
+        return dict(_seeds(content))
 
 
 def _seed_bytes(gathering: Gathering) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ until that one transaction, so no record vanishes or counts twice meanwhile.
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from app.streams.views.batches import base_of, made
 from app.streams.views.contents import FOLDER, BatchRows, lines_of
 from app.streams.views.model_batches import FIRST_LOOK_SECONDS, ModelBatches
 from app.streams.views.speed import ModelFold, Place, SpeedLayer
-from app.streams.views.swap import Candidate, Swaps
+from app.streams.views.swap import NO_LEARNERS, Candidate, Swaps
 from app.streams.views.tables import MODEL, LambdaView, Offsets, ViewBatch
 
 MOST_SIZE: Final = 2_000_000
@@ -111,7 +111,8 @@ class ViewWorker:
             contents=training["seeds"],
         )
         results = {"digest": training["seeds"]["digest"]}
-        self._swap_in(attempt, candidate, results, partial(self._models.seed, batch, training))
+        learners = attempt.insist(partial(self._models.learners, training))
+        self._swap_in(attempt, candidate, results, learners)
 
     def _recompute(self, attempt: Attempt[ViewBatch], view: LambdaView) -> None:
         batch, cut = attempt.row, self._cut(view)
@@ -190,12 +191,10 @@ class ViewWorker:
         attempt: Attempt[ViewBatch],
         candidate: Candidate,
         results: Mapping[str, Any],
-        seed: Callable[[], None] | None = None,
+        learners: Mapping[int, bytes] = NO_LEARNERS,
     ) -> None:
         attempt.on_progress({"fraction": 0.9, "step": "catching_up", "message": ""})
-        attempt.insist(partial(self._swaps.begin, candidate))
-        if seed is not None:
-            attempt.insist(seed)
+        attempt.insist(partial(self._swaps.begin, candidate, learners))
         while True:
             # As far as those in place have come by now: the topic's end may run ahead for ever.
             wanted = self._speed.offsets(candidate.view_id)
@@ -205,10 +204,11 @@ class ViewWorker:
                 place = Place(candidate.view_id, candidate.number, partition)
                 missing = wanted.get(partition, 0) - offset
                 # A learner can't move on while it is swapped in: it goes ahead as far as it can.
-                self._catch_up(attempt, place, sys.maxsize if seed else missing)
+                self._catch_up(attempt, place, sys.maxsize if learners else missing)
             faults.hit("views.caught_up")
             swap = partial(self._swaps.swap, candidate, results, self._speed.follow)
             if attempt.insist(swap):
+                faults.hit("views.swapped")
                 return
 
     def _catch_up(self, attempt: Attempt[ViewBatch], place: Place, missing: int) -> None:

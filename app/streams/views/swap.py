@@ -31,6 +31,7 @@ Follow = Callable[[Session, Place, int], bool]
 SWAPPED, IGNORED = "serving", "ignored"
 _ROWS_AT_ONCE: Final = 2000
 _BATCHES_KEPT: Final = 100
+NO_LEARNERS: Final[Mapping[int, bytes]] = {}
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,11 @@ class Swaps:
         self._store = store
         self._clock = clock
 
-    def begin(self, candidate: Candidate) -> None:
-        """Make the speed states after a batch, empty, and forget what another attempt has left.
+    def begin(self, candidate: Candidate, learners: Mapping[int, bytes] = NO_LEARNERS) -> None:
+        """Make the speed states after a batch, and forget what another attempt has left.
 
-        Nothing for a batch that would be ignored. Raises Superseded.
+        They are empty, or have learners by partition. Nothing for a batch that would be ignored,
+        or is in place already. Raises Superseded.
         """
         with self._database.write() as session:
             view, batch = _locked(session, candidate)
@@ -67,6 +69,12 @@ class Swaps:
                 mine = (SpeedRow.view_id == view.id, SpeedRow.number == candidate.number)
                 session.execute(delete(SpeedRow).where(*mine))
                 add_states(session, view.id, candidate.number, candidate.offsets, self._clock)
+                session.add_all(
+                    ViewModelState(
+                        view_id=view.id, number=candidate.number, partition=partition, state=state
+                    )
+                    for partition, state in learners.items()
+                )
 
     def swap(self, candidate: Candidate, results: Mapping[str, Any], follow: Follow) -> bool:
         """Have answers merged with this batch from now on; False while its speed states are far
