@@ -37,6 +37,11 @@ class PlainCopy(HoldsFile):
         """The file that holds the plain text."""
         return self._copy if self._file is not None or self._source is None else self._source
 
+    @property
+    def unchanged(self) -> bool:
+        """Whether the source is plain as it is."""
+        return self._file is None and self._source is not None
+
     def keep(self, text: bytes) -> None:
         """Take over the next bytes of the source."""
         if self._file is None and self._source is not None:
@@ -87,6 +92,11 @@ class CsvScan:
     def delimiter(self) -> str:
         """What separates values: as requested, or as found."""
         return self._delimiter.decode()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the file itself is plain, a record a line."""
+        return self._plain.unchanged and not self.multiline
 
     def feed(self, piece: bytes) -> None:
         """Take the next piece."""

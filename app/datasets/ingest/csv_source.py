@@ -23,6 +23,18 @@ def open_csv(
     beat: Beat,
 ) -> TableSource:
     """Scan a CSV file; raises Invalid, TooLarge, Malformed. Ragged rows go to ``errors``."""
+    return scanned(request, errors, rules, work=work, beat=beat)[1]
+
+
+def scanned(
+    request: IngestRequest,
+    errors: RowErrors,
+    rules: Mapping[str, ColumnRule],
+    *,
+    work: Path,
+    beat: Beat,
+) -> tuple[CsvScan, TableSource]:
+    """The same, with what the scan saw."""
     text = TextSource(request)
     limits = request.limits
     source = request.source if text.verbatim else None
@@ -51,9 +63,9 @@ def open_csv(
     row_bytes = plain.path.stat().st_size // max(1, kept)
     if not csv.parallel:
         csv = in_pieces(csv, row_bytes, work=work, beat=beat)
-        return TableSource(_relation(csv, rules), columns, kept, row_bytes)
+        return scan, TableSource(_relation(csv, rules), columns, kept, row_bytes)
     serial = TableSource(_relation(replace(csv, parallel=False), rules), columns, kept, row_bytes)
-    return replace(serial, relation=_relation(csv, rules), cautious=serial)
+    return scan, replace(serial, relation=_relation(csv, rules), cautious=serial)
 
 
 def _column(number: int, name: str, rule: ColumnRule | None, decimal: str) -> SourceColumn:

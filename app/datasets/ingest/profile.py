@@ -1,13 +1,14 @@
 """What a stored table's columns look like: counts, extremes, moments, quantiles, histograms.
 
-Counts, distinct values, extremes and the most frequent values are exact. Moments are summed in row
-order by one thread, so that they are the same in every run. Quantiles are exact up to
-``MOST_EXACT_ROWS`` rows; of more they are those of a sample that depends on row numbers alone, and
-the column is marked ``sampled``.
+Counts, distinct values, extremes and the most frequent values are exact. So are the moments of
+integers, but for a last rounding; those of floats are summed in row order by one thread, so that
+they are the same in every run. Quantiles are exact up to ``MOST_EXACT_ROWS`` rows; of more they are
+those of a sample that depends on row numbers alone, and the column is marked ``sampled``.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,25 +21,50 @@ MOST_TOP_VALUES = 10
 MOST_BINS = 20
 _LONGEST_TEXT, _LONG_BYTES = 200, 1000
 _CELLS = 2_000_000  # of one query, whose values are held in memory
-_SPREAD, _SPREAD_END = 2_654_435_761, 1 << 32
+SPREAD, SPREAD_END = 2_654_435_761, 1 << 32
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _LAST_STAMP = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _LARGEST_INTEGER = (1 << 63) - 1
 _EASY = 1e100  # squares and sums of numbers up to here stay finite
+_EXACT_RANGE = math.isqrt(_LARGEST_INTEGER)  # squares up to here are integers of 64 bits
 Profile = dict[str, Any]
 
 
-def profile(table: StoredTable, threads: int) -> list[Profile]:
-    """A profile per column, in order, as JSON values; leaves the engine at so many threads."""
+@dataclass(frozen=True)
+class CountedColumn:
+    """A column that was counted already: ``relation`` has each ``cell`` once, NULL too, and the
+    ``times`` it occurs; ``sample`` has the cells of which the quantiles are told."""
+
+    relation: str
+    sample: str
+
+
+def profile(
+    table: StoredTable, threads: int, counted: Mapping[str, CountedColumn] | None = None
+) -> list[Profile]:
+    """A profile per column, in order, as JSON values; leaves the engine at so many threads.
+
+    ``counted`` are columns, by name, for which the table needn't be read.
+    """
     (rows,) = table.engine.row(select(["count(*)"], table.relation))
-    profiles = [_Column(column, longest) for column, longest in _longest(table)]
+    sample = _sample(table.relation, rows) if is_sampled(rows) else table.relation
+    known = counted or {}
+    asked = [column for column in table.columns if column.name not in known]
+    longest = _longest(table, asked)
+    stored = CountedColumn(table.relation, sample)
+    profiles = [
+        _Column(column, longest.get(column.cell, 0), known.get(column.name, stored), stored)
+        for column in table.columns
+    ]
     _count(table, profiles, rows)
     ordered = [one for one in profiles if one.has_order]
     _add_histograms(table, ordered, rows)
     _add_quantiles(table, ordered, rows)
+    moving = [one for one in ordered if one.column.type != "datetime"]
+    _add_exact_moments(table, [one for one in moving if one.is_exact])
     table.engine.use_threads(1)
-    _add_moments(table, [one for one in ordered if one.column.type != "datetime"])
+    _add_moments(table, [one for one in moving if not one.is_exact])
     table.engine.use_threads(threads)
     return [one.told() for one in profiles]
 
@@ -46,7 +72,14 @@ def profile(table: StoredTable, threads: int) -> list[Profile]:
 class _Column:
     """A column's profile in the making. Its datetimes are microseconds since 1970 until told."""
 
-    def __init__(self, column: StoredColumn, longest: int) -> None:
+    def __init__(
+        self, column: StoredColumn, longest: int, source: CountedColumn, stored: CountedColumn
+    ) -> None:
+        self.source = source
+        self.times = None if source is stored else "times"
+        self.in_table = column
+        if self.times is not None:
+            column = replace(column, cell="cell")
         self.column = column
         self.value = f"epoch_us({column.cell})" if column.type == "datetime" else column.cell
         self.key = self.value
@@ -93,25 +126,52 @@ class _Column:
         return math.ldexp(1.0, math.frexp(largest)[1] - 1)
 
     @property
-    def scaled(self) -> str:
-        """SQL of the value as a float, divided by ``scale``."""
-        double = f"CAST({self.value} AS DOUBLE)"
-        return double if self.scale == 1.0 else f"({double} / {_float(self.scale)})"
+    def is_exact(self) -> bool:
+        """Whether its moments follow from exact sums, in whatever order."""
+        least, most = self.profile["min"], self.profile["max"]
+        return self.column.type == "integer" and most - least <= _EXACT_RANGE
 
     @property
-    def above_least(self) -> str:
+    def counts(self) -> dict[str, str]:
+        """SQL of how often a cell of the relation occurs, by name; none where it has every row."""
+        return {} if self.times is None else {"times": self.times}
+
+    @property
+    def occurrences(self) -> str:
+        """SQL of how many rows of the table there are."""
+        return "count(*)" if self.times is None else f"CAST(sum({self.times}) AS BIGINT)"
+
+    def scaled(self, value: str) -> str:
+        """SQL of a value as a float, divided by ``scale``."""
+        double = f"CAST({value} AS DOUBLE)"
+        return double if self.scale == 1.0 else f"({double} / {_float(self.scale)})"
+
+    def above_least(self, value: str) -> str:
         """SQL of an integer's distance from the smallest one."""
         least, most = self.profile["min"], self.profile["max"]
         wide = "HUGEINT" if most - least > _LARGEST_INTEGER else "BIGINT"
-        return f"(CAST({self.value} AS {wide}) - CAST('{least}' AS {wide}))"
+        return f"(CAST({value} AS {wide}) - CAST('{least}' AS {wide}))"
 
     @property
     def moments(self) -> tuple[str, str]:
-        """SQL of the sum of integers or the scaled mean of floats, and of the deviation."""
+        """SQL, of the table, of the sum of integers or the scaled mean of floats, and of the
+        deviation."""
+        cell = self.in_table.cell
         if self.column.type == "number":
-            return f"favg({self.scaled})", f"stddev_samp({self.scaled})"
+            return f"favg({self.scaled(cell)})", f"stddev_samp({self.scaled(cell)})"
         # Large integers differ by less than their floats do.
-        return f"sum({self.value})", f"stddev_samp(CAST({self.above_least} AS DOUBLE))"
+        return f"sum({cell})", f"stddev_samp(CAST({self.above_least(cell)} AS DOUBLE))"
+
+    @property
+    def exact_sums(self) -> tuple[str, str]:
+        """SQL of the sum of the distances from the smallest integer, and of their squares."""
+        above = self.above_least(self.value)
+        if self.times is None:
+            return f"sum({above})", f"sum({above} * {above})"
+        return (
+            f"sum({above}::HUGEINT * {self.times})",
+            f"sum(({above} * {above})::HUGEINT * {self.times})",
+        )
 
     def bins(self) -> tuple[str, list[Any]]:
         """SQL of the number of a value's bin, and the edges of all bins."""
@@ -123,7 +183,7 @@ class _Column:
             return "0", [self.profile["min"], self.profile["max"]]
         width = (most - least) / MOST_BINS
         inner = [(least + width * number) * self.scale for number in range(1, MOST_BINS)]
-        place = f"floor(({self.scaled} - {_float(least)}) / {_float(width)})"
+        place = f"floor(({self.scaled(self.value)} - {_float(least)}) / {_float(width)})"
         edges = [self.profile["min"], *inner, self.profile["max"]]
         return f"least({place}, {MOST_BINS - 1})", edges
 
@@ -133,7 +193,16 @@ class _Column:
         bins = (most - least) // width + 1
         end = _LAST_STAMP if self.column.type == "datetime" else _LARGEST_INTEGER
         edges = [min(least + width * number, end) for number in range(bins + 1)]
-        return f"{self.above_least} // {width}", edges
+        return f"{self.above_least(self.value)} // {width}", edges
+
+    def take_quantiles(self, values: Sequence[Any] | None) -> None:
+        """Take what was found, if anything."""
+        scale = self.scale if self.column.type != "datetime" else 1
+        if values is not None:
+            self.profile["quantiles"] = {
+                str(quantile): value * scale
+                for quantile, value in zip(QUANTILES, values, strict=True)
+            }
 
     def told(self) -> Profile:
         """The profile as JSON values."""
@@ -167,24 +236,25 @@ def _shortened(text: str) -> str:
 _SHOWN: dict[str, Callable[[Any], str]] = {"datetime": _stamp, "string": _shortened}
 
 
-def _longest(table: StoredTable) -> Iterator[tuple[StoredColumn, int]]:
-    """Every column, with the bytes of its longest string."""
-    texts = [column.cell for column in table.columns if column.type == "string"]
-    longest: dict[str, int | None] = {}
+def _longest(table: StoredTable, columns: Sequence[StoredColumn]) -> dict[str, int]:
+    """The bytes of the longest string of every column of strings."""
+    texts = [column.cell for column in columns if column.type == "string"]
+    longest: dict[str, int] = {}
     for start in range(0, len(texts), AT_ONCE):
         batch = texts[start : start + AT_ONCE]
         found = table.engine.row(select([f"max(strlen({cell}))" for cell in batch], table.relation))
-        longest |= dict(zip(batch, found, strict=True))
-    return ((column, longest.get(column.cell) or 0) for column in table.columns)
+        longest |= {text: size or 0 for text, size in zip(batch, found, strict=True)}
+    return longest
 
 
 def _count(table: StoredTable, columns: Sequence[_Column], rows: int) -> None:
     """Count missing and distinct values, find the extremes and the most frequent values."""
     by_rank = "rank: -count, value: value, key: key"
     for batch in _batches(columns, rows):
-        keyed = [{"key": one.key, "value": one.value} for one in batch]
-        grouped = ["number", "key", "any_value(value) AS value", "count(*) AS count"]
-        groups = f"{select(grouped, f'({stacked(keyed, table.relation)})')} GROUP BY number, key"
+        keyed = [{"key": one.key, "value": one.value, **one.counts} for one in batch]
+        grouped = ["number", "key", "any_value(value) AS value", f"{batch[0].occurrences} AS count"]
+        cells = stacked(keyed, batch[0].source.relation)
+        groups = f"{select(grouped, f'({cells})')} GROUP BY number, key"
         told = [
             "number",
             "coalesce(sum(count) FILTER (key IS NULL), 0)::BIGINT",
@@ -198,10 +268,11 @@ def _count(table: StoredTable, columns: Sequence[_Column], rows: int) -> None:
 
 
 def _batches(columns: Sequence[_Column], rows: int) -> Iterator[list[_Column]]:
-    """Columns of one type to be asked for in one query: one at a time where there are many rows."""
+    """Columns of one type to be asked for in one query: one at a time where there are many rows,
+    or where each was counted by itself."""
     at_once = max(1, min(AT_ONCE, _CELLS // rows)) if rows else AT_ONCE
-    for type_ in dict.fromkeys(one.column.type for one in columns):
-        found = [one for one in columns if one.column.type == type_]
+    for alike in dict.fromkeys((one.column.type, one.source) for one in columns):
+        found = [one for one in columns if (one.column.type, one.source) == alike]
         for start in range(0, len(found), at_once):
             yield found[start : start + at_once]
 
@@ -211,52 +282,75 @@ def _add_histograms(table: StoredTable, columns: Sequence[_Column], rows: int) -
     for batch in _batches(columns, rows):
         bins = [one.bins() for one in batch]
         cells = [
-            {"bin": f"CASE WHEN {one.value} IS NOT NULL THEN CAST({bin_} AS INTEGER) END"}
+            {
+                "bin": f"CASE WHEN {one.value} IS NOT NULL THEN CAST({bin_} AS INTEGER) END",
+                **one.counts,
+            }
             for one, (bin_, _) in zip(batch, bins, strict=True)
         ]
         for one, (_, edges) in zip(batch, bins, strict=True):
             one.profile["histogram"] = {"edges": edges, "counts": [0] * (len(edges) - 1)}
         counted = select(
-            ["number", "bin", "count(*)"],
-            f"({stacked(cells, table.relation)})",
+            ["number", "bin", batch[0].occurrences],
+            f"({stacked(cells, batch[0].source.relation)})",
             where="bin IS NOT NULL",
         )
         for number, bin_, count in table.engine.rows(f"{counted} GROUP BY number, bin"):
             batch[number].profile["histogram"]["counts"][bin_] = count
 
 
-def _add_quantiles(table: StoredTable, columns: list[_Column], rows: int) -> None:
-    sampled = rows > MOST_EXACT_ROWS
-    relation = _sample(table.relation, rows) if sampled else table.relation
+def _add_quantiles(table: StoredTable, columns: Sequence[_Column], rows: int) -> None:
     at_once = max(1, min(AT_ONCE, _CELLS // rows)) if rows else AT_ONCE
     wanted = f"[{', '.join(map(str, QUANTILES))}]"
-    for start in range(0, len(columns), at_once):
-        batch = columns[start : start + at_once]
-        asked = [
-            f"quantile_disc({one.value}, {wanted})"
-            if one.column.type == "datetime"
-            else f"quantile_cont({one.scaled}, {wanted})"
-            for one in batch
-        ]
-        for one, found in zip(batch, table.engine.row(select(asked, relation)), strict=True):
-            scale = one.scale if one.column.type != "datetime" else 1
-            one.profile["sampled"] = sampled
-            if found is not None:
-                one.profile["quantiles"] = {
-                    str(quantile): value * scale
-                    for quantile, value in zip(QUANTILES, found, strict=True)
-                }
+    for sample in dict.fromkeys(one.source.sample for one in columns):
+        found = [one for one in columns if one.source.sample == sample]
+        for start in range(0, len(found), at_once):
+            batch = found[start : start + at_once]
+            asked = [
+                f"quantile_disc({one.value}, {wanted})"
+                if one.column.type == "datetime"
+                else f"quantile_cont({one.scaled(one.value)}, {wanted})"
+                for one in batch
+            ]
+            for one, values in zip(batch, table.engine.row(select(asked, sample)), strict=True):
+                one.profile["sampled"] = is_sampled(rows)
+                one.take_quantiles(values)
 
 
 def _sample(relation: str, rows: int) -> str:
     """About ``MOST_EXACT_ROWS`` rows, spread evenly and always the same."""
-    threshold = _SPREAD_END * MOST_EXACT_ROWS // rows
     numbered = select(["row_number() OVER () AS row_number", "*"], relation)
-    chosen = f"(row_number * {_SPREAD}) % {_SPREAD_END} < {threshold}"
+    chosen = f"(row_number * {SPREAD}) % {SPREAD_END} < {spread_threshold(rows)}"
     return f"({select(['*'], f'({numbered})', where=chosen)})"
 
 
-def _add_moments(table: StoredTable, columns: list[_Column]) -> None:
+def is_sampled(rows: int) -> bool:
+    """Whether the quantiles of so many rows are those of a sample."""
+    return rows > MOST_EXACT_ROWS
+
+
+def spread_threshold(rows: int) -> int:
+    """Which rows are of the sample of so many: those whose number times ``SPREAD``, modulo
+    ``SPREAD_END``, is less."""
+    return SPREAD_END * MOST_EXACT_ROWS // rows
+
+
+def _add_exact_moments(table: StoredTable, columns: Sequence[_Column]) -> None:
+    for source in dict.fromkeys(one.source for one in columns):
+        found = [one for one in columns if one.source == source]
+        for start in range(0, len(found), AT_ONCE):
+            batch = found[start : start + AT_ONCE]
+            asked = [sql for one in batch for sql in one.exact_sums]
+            sums = iter(table.engine.row(select(asked, source.relation)))
+            for one, above, squares in zip(batch, sums, sums, strict=True):
+                count = one.present
+                one.profile["mean"] = (above + count * one.profile["min"]) / count
+                if count > 1:
+                    spread = count * squares - above * above
+                    one.profile["std"] = math.sqrt(spread / (count * (count - 1)))
+
+
+def _add_moments(table: StoredTable, columns: Sequence[_Column]) -> None:
     for start in range(0, len(columns), AT_ONCE):
         batch = columns[start : start + AT_ONCE]
         asked = [sql for one in batch for sql in one.moments]

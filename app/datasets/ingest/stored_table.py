@@ -94,13 +94,13 @@ class StoredTable:
         read as an integer; ``1`` or ``0``; microseconds since 1970; a string's length in bytes, a
         colon and the string.
         """
-        header = json.dumps(
-            [[column.name, column.type] for column in self.columns],
-            ensure_ascii=False,
-            separators=(",", ":"),
-        )
-        sha256 = hashlib.sha256(f"{header}\n".encode())
+        sha256 = hashlib.sha256(digest_header([(one.name, one.type) for one in self.columns]))
         texts = [_CANONICAL[column.type].format(column.cell) for column in self.columns]
         for lines in self.lines(texts, ","):
             sha256.update(("\n".join(lines) + "\n").encode())
         return f"sha-256:{sha256.hexdigest()}"
+
+
+def digest_header(columns: Sequence[tuple[str, str]]) -> bytes:
+    """What a digest begins with: the columns' names and types."""
+    return json.dumps(list(columns), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"

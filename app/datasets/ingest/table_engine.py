@@ -59,6 +59,10 @@ class TableEngine:
                 1, min(_STREAMED_ROWS, 2 * count, _STREAMED_BYTES * len(rows) // (size + 1))
             )
 
+    def offer(self, name: str, stream: Any) -> None:
+        """Let queries read an Arrow stream as a relation, in place of an earlier one."""
+        self._connection.register(name, stream)
+
     def use_threads(self, threads: int) -> None:
         """Let queries use so many threads from now on."""
         self.rows(f"SET threads = {threads}")
