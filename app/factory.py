@@ -1,5 +1,6 @@
 """``create_app``: the Flask app of the services that the settings name."""
 
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 from wsgiref.types import WSGIApplication
@@ -62,6 +63,7 @@ class Json(DefaultJSONProvider):
     compact = True
 
 
+@cache
 def own_version() -> str:
     """The version of the installed package, or that of a checkout."""
     try:

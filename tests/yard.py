@@ -11,6 +11,7 @@ from typing import Any
 from alembic.script import ScriptDirectory
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.routing import Rule
 
 from app.config import Settings
 from app.factory import create_app
@@ -18,6 +19,20 @@ from app.kernel.auth import Call
 from app.kernel.migrations import configuration, revision_of, upgrade
 from app.kernel.sql import Database
 from app.wiring import Wiring
+
+
+def _builder(rule: Rule, append_unknown: bool = True) -> Any:
+    if rule.defaults:
+        return _COMPILE_BUILDER(rule, append_unknown)
+    key = (tuple(rule._trace), append_unknown)
+    if key not in _BUILDERS:
+        _BUILDERS[key] = _COMPILE_BUILDER(rule, append_unknown)
+    return _BUILDERS[key]
+
+
+# Each app compiles anew how its URLs are built: half of what it takes to make an installation.
+_COMPILE_BUILDER, _BUILDERS = Rule._compile_builder, dict[Any, Any]()
+Rule._compile_builder = _builder  # type: ignore[method-assign]
 
 
 @cache
