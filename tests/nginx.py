@@ -39,7 +39,7 @@ class Nginx:
     def __exit__(self, *_: object) -> None:
         assert self._process is not None
         self._process.terminate()
-        self._process.wait(20)
+        self._process.wait(60)
 
 
 def _binary() -> Path:

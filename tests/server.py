@@ -17,11 +17,12 @@ from app.kernel.auth import new_key
 from tests.ports import free_port
 
 READY_SECONDS = 100.0
-STOP_SECONDS = 30.0
+STOP_SECONDS = 90.0
 # Else each client reads all the certificates of the world, which costs more than its calls.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 # For a server that is asked for no work: half of its processes would have none.
 NO_WORK = {"MODELYARD_WORKERS": "0", "MODELYARD_PROCESSORS": "0"}
+NO_PROCESSORS = {"MODELYARD_PROCESSORS": "0"}
 
 
 class Server:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.acceptance.flights import ROWS, differences, in_every_format, late_flights
 from tests.acceptance.memory import PROMISED, Peak
-from tests.server import Server, wait_for
+from tests.server import NO_PROCESSORS, Server, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(600)]
 # Summed in another order, or by another reader, these differ in the last digits.
@@ -20,7 +20,7 @@ ESTIMATORS = {"boosted": "HistGradientBoostingClassifier", "logistic": "Logistic
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("flights")) as running:
+    with Server(tmp_path_factory.mktemp("flights"), NO_PROCESSORS) as running:
         yield running
 
 

@@ -14,7 +14,7 @@ from tests.acceptance import plain_sklearn
 from tests.acceptance.parity_cases import CASES, title
 from tests.acceptance.parity_rows import odd_rows
 from tests.acceptance.parity_tables import table
-from tests.server import Server, wait_for
+from tests.server import NO_PROCESSORS, Server, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 TOLERANCE = 1e-9
@@ -24,7 +24,8 @@ ALONE = 3
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     # Two fits at once: each has one thread.
-    with Server(tmp_path_factory.mktemp("parity"), {"MODELYARD_SLOTS": "2"}) as running:
+    settings = {**NO_PROCESSORS, "MODELYARD_SLOTS": "2"}
+    with Server(tmp_path_factory.mktemp("parity"), settings) as running:
         yield running
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.acceptance.main_job import MAIN_JOB, PENGUINS, operations_of
 from tests.acceptance.tools import printed
-from tests.server import Server
+from tests.server import NO_PROCESSORS, Server
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = Path(sys.executable).parent
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("server")) as running:
+    with Server(tmp_path_factory.mktemp("server"), NO_PROCESSORS) as running:
         yield running
 
 

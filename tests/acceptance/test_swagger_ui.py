@@ -7,7 +7,7 @@ import pytest
 
 from tests.acceptance.browser import SwaggerPage, chromium
 from tests.acceptance.main_job import PENGUINS
-from tests.server import Server
+from tests.server import NO_PROCESSORS, Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -21,7 +21,7 @@ def driver():
 
 @pytest.fixture(scope="module")
 def server(driver, tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("server")) as running:
+    with Server(tmp_path_factory.mktemp("server"), NO_PROCESSORS) as running:
         yield running
 
 

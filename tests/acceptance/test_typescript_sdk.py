@@ -9,7 +9,7 @@ import pytest
 
 from tests.acceptance.main_job import MAIN_JOB, PENGUINS, operations_of
 from tests.acceptance.tools import printed, program
-from tests.server import Server
+from tests.server import NO_PROCESSORS, Server
 
 HERE = Path(__file__).resolve().parent
 MAKER = "node_modules/.bin/openapi-ts"
@@ -24,7 +24,7 @@ def npm():
 
 @pytest.fixture(scope="module")
 def server(npm, tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("server")) as running:
+    with Server(tmp_path_factory.mktemp("server"), NO_PROCESSORS) as running:
         yield running
 
 

@@ -108,6 +108,6 @@ def test_no_position_is_ever_passed_by_a_late_commit(yard):
     for thread in writers:
         thread.join()
     stop.set()
-    reader.join(timeout=20)
+    reader.join(timeout=60)
 
     assert len(seen) == len(set(seen)) == 40

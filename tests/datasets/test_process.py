@@ -76,7 +76,7 @@ def test_a_small_file_does_not_wait_behind_a_big_one(tmp_path, slow):
     converter = Converter(MEMORY)
     big = converter.convert(question(tmp_path / "big", "slow\n1\n", BIG))
     next(big)
-    began.wait(5)
+    began.wait(60)
     small = messages(converter.convert(question(tmp_path / "small")))
     assert small[-1]["result"]["rows"] == 1
     waiting = converter.convert(question(tmp_path / "next", size=BIG))
@@ -89,7 +89,7 @@ def test_a_conversion_that_nobody_waits_for_ends(tmp_path, slow):
     began, _, ends = slow
     answers = Converter(MEMORY).convert(question(tmp_path / "x", "slow\n1\n"))
     next(answers)
-    began.wait(5)
+    began.wait(60)
     answers.close()
     assert ends == ["ended early"]
 

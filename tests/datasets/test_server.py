@@ -238,7 +238,7 @@ def test_a_server_that_is_killed_leaves_what_the_sweep_removes(empty):
     worker = psutil.Process(empty.worker_pid())
     worker.kill()
     # Its lock on the folder goes when it is gone, not yet when it is told to go.
-    worker.wait(10)
+    worker.wait(60)
     connection.close()
     assert len(list(work.iterdir())) == 1
     assert empty.service.leftovers.sweep(older_than=0).folders == 1

@@ -103,6 +103,6 @@ def until(condition, seconds, pause=0.05):
 def status(url):
     """The status that a URL answers now; 0: nothing."""
     try:
-        return httpx.get(url, timeout=10, verify=NO_TLS).status_code
+        return httpx.get(url, timeout=30, verify=NO_TLS).status_code
     except httpx.HTTPError:
         return 0

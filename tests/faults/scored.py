@@ -43,8 +43,8 @@ class Scored(Predicting):
         """As the supervisor does; none of its processes stays."""
         family = psutil.Process(self.keeper.pid).children(recursive=True)
         self.keeper.terminate()
-        assert self.keeper.wait(20) == 0
-        _, alive = psutil.wait_procs(family, timeout=10)
+        assert self.keeper.wait(60) == 0
+        _, alive = psutil.wait_procs(family, timeout=60)
         assert not alive
 
     def server(self, *, after=None):

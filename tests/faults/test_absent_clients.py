@@ -71,7 +71,7 @@ def head(server, line, *headers):
 
 
 def connected(server, sent):
-    connection = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
     connection.sendall(sent)
     return connection
 
@@ -113,7 +113,7 @@ def stall_and_go(server):
     """Two hundred connections that stall; the others are served; then they go."""
     stalled = [connection for _ in range(50) for connection in unanswered(server)]
     taken = []
-    with httpx.Client(base_url=server.url, timeout=20, verify=NO_TLS) as client:
+    with httpx.Client(base_url=server.url, timeout=60, verify=NO_TLS) as client:
         for _ in range(rounds(quick=30, full=300)):
             started = time.monotonic()
             assert client.get("/livez").status_code == 200

@@ -15,7 +15,7 @@ import pytest
 
 from tests.datasets.installation import CSV, Installation, make_dataset, upload
 from tests.faults.rounds import rounds
-from tests.server import Server
+from tests.server import NO_WORK, Server
 
 AWAY = (503, "/problems/unavailable")
 CALLS = ("open", "mkdir", "write", "fsync", "link", "rename", "replace")
@@ -91,7 +91,7 @@ def test_whichever_call_fails_an_upload_is_whole_or_refused(installation, number
 def server(tmp_path_factory):
     """Of which only the API is needed."""
     home = tmp_path_factory.mktemp("failing") / "home"
-    with Server(home, {"MODELYARD_WORKERS": "0", "MODELYARD_LOG_LEVEL": "error"}) as running:
+    with Server(home, {**NO_WORK, "MODELYARD_LOG_LEVEL": "error"}) as running:
         yield running
 
 

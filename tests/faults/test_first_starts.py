@@ -137,7 +137,7 @@ def test_a_start_waits_for_another_ones_long_migration(database_url):
 
     migrating = threading.Thread(target=migrate)
     migrating.start()
-    assert begun.wait(20)
+    assert begun.wait(60)
     with second.exclusive("migrations"):
         order.append("second")
     migrating.join()

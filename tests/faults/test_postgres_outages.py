@@ -17,7 +17,7 @@ from tests.faults.clients import (
 )
 from tests.faults.postgres import Line, Postgres
 from tests.faults.rounds import rounds
-from tests.server import NO_TLS, Server, wait_for
+from tests.server import NO_PROCESSORS, NO_TLS, Server, wait_for
 
 # The first test pays for the server.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(rounds(300, 900))]
@@ -42,7 +42,11 @@ def line(postgres):
 
 @pytest.fixture(scope="module")
 def server(line, tmp_path_factory):
-    environment = {"MODELYARD_DATABASE_URL": line.url, "MODELYARD_DATABASE_WAIT": "4"}
+    environment = {
+        **NO_PROCESSORS,
+        "MODELYARD_DATABASE_URL": line.url,
+        "MODELYARD_DATABASE_WAIT": "4",
+    }
     with Server(tmp_path_factory.mktemp("home"), environment) as running:
         with running.client() as client:
             files = {"file": ("t.csv", f"x,y,kind\n{ROWS}\n".encode(), "text/csv")}

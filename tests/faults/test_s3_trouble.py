@@ -9,7 +9,7 @@ from app.kernel.artifacts.store import digest_of
 from app.kernel.errors import Unavailable
 from tests.faults.flaky_s3 import flaky_s3, nth, the_first
 from tests.faults.rounds import rounds
-from tests.server import Server, wait_for
+from tests.server import NO_PROCESSORS, Server, wait_for
 
 pytestmark = pytest.mark.fault("F29")
 SMALL, LARGE = b"small" * 100, b"a large one " * (PART // 10)
@@ -33,6 +33,7 @@ def environment(s3):
         "AWS_ENDPOINT_URL": s3.url,
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
+        **NO_PROCESSORS,
     }
 
 

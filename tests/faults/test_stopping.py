@@ -124,7 +124,7 @@ def connections(server):
 def readiness(server):
     """The status of readiness and the word on the process; nobody there: 0."""
     try:
-        answer = httpx.get(f"{server.url}/readyz", timeout=10, verify=NO_TLS)
+        answer = httpx.get(f"{server.url}/readyz", timeout=30, verify=NO_TLS)
     except httpx.HTTPError:
         return 0, ""
     return answer.status_code, answer.json()["checks"]["process"]

@@ -159,7 +159,7 @@ def test_a_batch_whose_model_crashes_is_a_native_crash(told):
 @pytest.mark.fault("F26")
 def test_no_process_of_theirs_is_left(told):
     helper = psutil.Process(told["sandbox"].warm())
-    assert psutil.wait_procs(helper.children(recursive=True), timeout=20)[1] == []
+    assert psutil.wait_procs(helper.children(recursive=True), timeout=60)[1] == []
 
 
 @pytest.mark.slow

@@ -108,7 +108,7 @@ class Workers:
         self.end()
         self._orders.close()
         self._answers.close()
-        self._forker.wait(10)
+        self._forker.wait(60)
 
 
 @contextmanager

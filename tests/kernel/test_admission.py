@@ -129,7 +129,7 @@ def test_the_pause_is_that_of_the_line_at_the_pace_of_late():
     for _ in range(5):
         places.leave(0.1)
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert places.free == 2
 
 

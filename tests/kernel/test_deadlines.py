@@ -129,7 +129,7 @@ def test_a_neighbour_that_goes_on_telling_is_left_at_the_deadline(tmp_path):
     with pytest.raises(DeadlineExceeded):
         list(client.stream("work", {}, seconds=30, deadline=started + 0.3))
     assert time.monotonic() - started < 15
-    assert closed.wait(5)
+    assert closed.wait(60)
     server.stop()
 
 

@@ -55,7 +55,7 @@ class StandingClock:
 
 @pytest.fixture
 def database(database_url):
-    database = Database(database_url, lock_timeout=5)
+    database = Database(database_url, lock_timeout=20)
     KernelBase.metadata.create_all(database.engine)
     effects.create(database.engine)
     yield database

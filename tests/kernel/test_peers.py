@@ -181,7 +181,7 @@ def test_a_peer_that_hangs_holds_as_many_threads_as_it_has_places(service, guard
     peer, go = guarded(places=2), threading.Event()
 
     def hang():
-        go.wait(20)
+        go.wait(60)
         return 200, "application/json", b"{}"
 
     service.answers = [hang, hang]
@@ -196,7 +196,7 @@ def test_a_peer_that_hangs_holds_as_many_threads_as_it_has_places(service, guard
     assert "at once" in str(fail(peer))
     go.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert [answer.status for answer in answers] == [200, 200]
     assert ask(peer).status == 200
 

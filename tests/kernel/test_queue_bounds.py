@@ -16,7 +16,7 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 @pytest.fixture
 def queue(database_url):
-    database = Database(database_url, lock_timeout=5)
+    database = Database(database_url, lock_timeout=20)
     KernelBase.metadata.create_all(database.engine)
     clock = SimpleNamespace(now=lambda: NOW)
     yield BoundedQueue(database, of_project=2, in_all=3, clock=clock)

@@ -34,7 +34,7 @@ class Crewman:
 
     def told(self, load):
         """Whether it tells a load, now or soon."""
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while self.loads[-1:] != [load] and time.monotonic() < until:
             time.sleep(0.01)
         return self.loads[-1:] == [load]
@@ -56,11 +56,11 @@ def holding_one_of(queue, *refs):
             queue.enqueue(session, "k", ref, project="p")
     crewman = Crewman(queue)
     crewman.thread.start()
-    assert crewman.started.wait(10)
+    assert crewman.started.wait(60)
     yield crewman
     crewman.let_go.set()
     crewman.worker.drain()
-    crewman.thread.join(10)
+    crewman.thread.join(60)
 
 
 def test_it_tells_what_waits_and_what_it_holds(queue):
@@ -76,7 +76,7 @@ def test_it_finishes_what_it_holds_and_ends_and_leaves_the_rest(queue):
         crewman.thread.join(0.3)
         assert crewman.thread.is_alive()
         crewman.let_go.set()
-        crewman.thread.join(10)
+        crewman.thread.join(60)
         assert not crewman.thread.is_alive()
     assert (crewman.done, queue.depth()) == (["a"], {"k": 1})
 
@@ -85,6 +85,6 @@ def test_when_all_stop_it_hands_its_work_back_although_it_was_to_finish_it(queue
     with holding_one_of(queue, "a", "b") as crewman:
         crewman.worker.retire()
         crewman.worker.drain()
-        crewman.thread.join(10)
+        crewman.thread.join(60)
         assert not crewman.thread.is_alive()
     assert (crewman.done, queue.depth()) == ([], {"k": 2})

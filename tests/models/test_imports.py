@@ -205,7 +205,7 @@ def test_deleting_an_import_ends_it(penguins: Modelyard, tmp_path: Path) -> None
             done.set()
 
         with working(penguins, handle):
-            assert done.wait(10)
+            assert done.wait(60)
     assert penguins.client().get(f"{VERSIONS}/1").status_code == 404
 
 

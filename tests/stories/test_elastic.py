@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.server import Server, wait_for
+from tests.server import NO_PROCESSORS, Server, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 PENGUINS = ROOT / "examples" / "penguins.csv"
@@ -60,7 +60,7 @@ class Elastic:
 def elastic(home, **settings):
     """A server with settings of its own."""
     settings = {f"MODELYARD_{name.upper()}": value for name, value in settings.items()}
-    server = Server(home, {"MODELYARD_LOG_LEVEL": "info", **settings})
+    server = Server(home, {**NO_PROCESSORS, "MODELYARD_LOG_LEVEL": "info", **settings})
     with server, server.client() as client:
         yield Elastic(server, client), server
 

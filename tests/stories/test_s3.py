@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from app.kernel.artifacts.stored import digest_of
-from tests.server import Server, wait_for
+from tests.server import NO_PROCESSORS, Server, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 PENGUINS = ROOT / "examples" / "penguins.csv"
@@ -61,7 +61,7 @@ def environment(s3_endpoint):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, environment):
-    with Server(tmp_path_factory.mktemp("home"), environment) as running:
+    with Server(tmp_path_factory.mktemp("home"), {**NO_PROCESSORS, **environment}) as running:
         yield running
 
 

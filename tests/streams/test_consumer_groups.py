@@ -103,7 +103,7 @@ def test_waiting_ends_with_a_record_and_keeps_the_lease(yard, group):
     waiting.start()
     time.sleep(0.2)
     produce(yard, {"value": "new"})
-    waiting.join(20)
+    waiting.join(60)
 
     assert [record["value"] for record in answers[0]["items"]] == ["new"]
 

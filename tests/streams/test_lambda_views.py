@@ -159,7 +159,7 @@ def test_a_process_that_reads_topics_folds_for_views_until_it_is_stopped(served)
     while client.get(f"{DELAYS}/state").json["behind"]:
         pass
     runtime.stop()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
 
 

@@ -81,7 +81,7 @@ def test_waiting_and_following_end_with_what_comes(yard):
     waiting.start()
     time.sleep(0.2)
     produce(yard, {"value": "now"})
-    waiting.join(20)
+    waiting.join(60)
 
     assert [record["value"] for record in answers[0].json["items"]] == ["now"]
     events = events_of(follow(yard, "?after=earliest", timeout="2").text)
@@ -102,7 +102,7 @@ def test_a_group_shares_and_commits(yard):
 def test_events_are_fed_and_relayed(yard):
     yard.client().post(f"{API}/datasets", json={"name": "penguins"})
     yard.wiring.feeder.feed_once()
-    until = time.monotonic() + 30
+    until = time.monotonic() + 90
     while "modelyard.dataset.created" not in types(yard):
         assert time.monotonic() < until
         time.sleep(0.1)

@@ -85,7 +85,7 @@ class Streaming:
         self.runtimes.append(made)
         return made
 
-    def run_until(self, condition, seconds=30):
+    def run_until(self, condition, seconds=90):
         """Let all runtimes go on until something is so."""
         if not self.runtimes:
             self.runtime()

@@ -93,7 +93,7 @@ def identity(streaming, name):
 def settled(streaming, name):
     """Once all that was written can be read: a log elsewhere gets it a little later."""
     written = streaming.get(name)["counts"]
-    until = time.monotonic() + 30
+    until = time.monotonic() + 90
     while True:
         found = len(streaming.records(f"{name}-out")), len(streaming.records(f"{name}-dead"))
         if found == (written["written"], written["dead"]):
@@ -193,7 +193,7 @@ def test_a_death_between_effect_and_commit_changes_nothing(streaming, point):
     calm = undisturbed(streaming)
     crew = Crew(streaming.yard, count=1, faults_text=f"processors.{point}=kill@2")
     add(streaming, "shot")
-    until = time.monotonic() + 60
+    until = time.monotonic() + 100
     while streaming.get("shot")["lag"] > 0:
         crew.look_after()
         assert time.monotonic() < until
@@ -207,9 +207,9 @@ def test_one_that_is_told_to_stop_hands_back_at_once(streaming):
     streaming.topics("in", partitions=2)
     add(streaming, "calm")
     crew = Crew(streaming.yard, count=1)
-    until = time.monotonic() + 30
+    until = time.monotonic() + 90
     while not all(one["active"] for one in streaming.get("calm")["partitions"]):
         assert time.monotonic() < until
         time.sleep(0.02)
-    assert crew.stop() < 5
+    assert crew.stop() < 20
     assert not any(one["active"] for one in streaming.get("calm")["partitions"])
