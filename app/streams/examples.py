@@ -8,6 +8,7 @@ SUMMARY: dict[str, Any] = {
     "replicas": 1,
     "retention": {"max_age_seconds": 604800, "max_records": None, "max_bytes": None},
     "overflow": "reject",
+    "max_lag": None,
     "description": "Departures, by origin",
     "tags": {"source": "airport"},
     "created_at": "2026-01-01T00:00:00Z",

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from app.kernel.errors import Conflict, NotFound
@@ -264,6 +264,23 @@ def assignments(session: Session, group_id: str, *, lock: bool = False) -> list[
 def lag(offsets: Mapping[int, int], bounds: Mapping[int, tuple[int, int]]) -> dict[int, int]:
     """How many records are still to be read of each partition; what is gone doesn't count."""
     return {p: end - max(first, min(offsets[p], end)) for p, (first, end) in bounds.items()}
+
+
+def slowest(session: Session, topic_id: str) -> dict[int, int]:
+    """The offset of each partition that the slowest reader is to read next; none without readers.
+
+    Lambda views keep their place elsewhere, and don't count.
+    """
+    query = (
+        select(Assignment.partition, func.min(Assignment.offset))
+        .join(Group, Group.id == Assignment.group_id)
+        .where(
+            Group.topic_id == topic_id,
+            Group.owner.is_(None) | Group.owner.startswith("processors/"),
+        )
+        .group_by(Assignment.partition)
+    )
+    return {row[0]: row[1] for row in session.execute(query)}
 
 
 def find_member(session: Session, group: Group, member_id: str) -> Member:

@@ -11,6 +11,13 @@ from app.streams import examples
 MOST_PARTITIONS = 64
 _OVERFLOWS = ("reject", "drop_oldest")
 _TEN_YEARS = 315_360_000
+_MAX_LAG: dict[str, Any] = {
+    "validate": Range(1, 10**12),
+    "metadata": described(
+        "While a processor or a consumer group is so many records of a partition behind, who"
+        " produces gets 429; null: readers hold nobody up."
+    ),
+}
 
 
 class TopicRetentionIn(Input):
@@ -45,6 +52,7 @@ class TopicIn(Input):
         validate=OneOf(_OVERFLOWS),
         metadata=described("What a full partition does: refuse with 429, or drop its oldest."),
     )
+    max_lag = Integer(load_default=None, allow_none=True, **_MAX_LAG)
     description = fields.String(load_default="", validate=Length(max=1000))
     tags = Tags(load_default=dict)
 
@@ -56,6 +64,7 @@ class TopicPatch(Input):
         TopicRetentionIn, metadata=described("All bounds that it is to have.")
     )
     overflow = fields.String(validate=OneOf(_OVERFLOWS))
+    max_lag = Integer(allow_none=True, **_MAX_LAG)
     description = fields.String(validate=Length(max=1000))
     tags = Tags(metadata=described("All tags that it is to have."))
 
@@ -86,6 +95,7 @@ class TopicSummary(Resource):
     replicas = fields.Integer(required=True)
     retention = fields.Nested(TopicRetention, required=True)
     overflow = fields.String(required=True, validate=OneOf(_OVERFLOWS))
+    max_lag = fields.Integer(required=True, allow_none=True)
     description = fields.String(required=True)
     tags = Tags(required=True)
     created_at = UtcTime(required=True)

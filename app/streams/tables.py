@@ -51,6 +51,7 @@ class Topic(ResourceRow, StreamsBase):
     max_age_seconds: Mapped[int | None] = mapped_column(_BIG, default=None)
     max_records: Mapped[int | None] = mapped_column(_BIG, default=None)
     max_bytes: Mapped[int | None] = mapped_column(_BIG, default=None)
+    max_lag: Mapped[int | None] = mapped_column(_BIG, default=None)
     pending: Mapped[str | None] = mapped_column(String(8), default=None)
 
     @property

@@ -34,6 +34,7 @@ def upgrade() -> None:
             "max_records", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True
         ),
         sa.Column("max_bytes", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("max_lag", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("pending", sa.String(length=8), nullable=True),
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("project", sa.String(length=63), nullable=False),

@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 
 from app.kernel.auth import Call
 from app.kernel.errors import Invalid, NotFound
-from app.kernel.log.seam import Appended, NewRecord, Record
+from app.kernel.log.seam import Appended, Full, NewRecord, Record
 from app.kernel.log.traced import beneath, sending
+from app.streams.groups import lag, slowest
 from app.streams.lookup import refuse_reserved
 from app.streams.records.shared_reading import SharedReading
 from app.streams.service import Topics
 from app.streams.tables import Topic
+
+_BEHIND_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Records:
         """
         topic = self._topics.find(call, name)
         refuse_reserved(topic)
+        self._refuse_ahead(topic)
         if key is not None:
             told = hashlib.sha256(f"{call.key_id}\0{key}".encode()).hexdigest()[:32]
             records = [
@@ -74,6 +78,22 @@ class Records:
             with self._topics.database.write() as session:
                 call.reservation.complete(session, produced)
         return produced
+
+    def _refuse_ahead(self, topic: Topic) -> None:
+        """Raise Full where a reader is as far behind as it may be."""
+        if topic.max_lag is None:
+            return
+        with self._topics.database.read() as session:
+            offsets = slowest(session, topic.id)
+        behind = lag(offsets, self.log.bounds(topic.id)) if offsets else {}
+        for partition, records in behind.items():
+            if records >= topic.max_lag:
+                raise Full(
+                    f"A reader of partition {partition} is {records} records behind:"
+                    " nothing of this call was appended",
+                    retry_after=_BEHIND_SECONDS,
+                    extra={"partition": partition},
+                )
 
     def page(
         self, call: Call, name: str, partition: int, offset: int | None, *, limit: int, wait: float

@@ -1,6 +1,5 @@
 """Webhooks against a real server: signed, in order, tried again, given up."""
 
-import http.server
 import json
 import socket
 import threading
@@ -13,42 +12,10 @@ from app.streams.processors.hook_guard import HookGuard
 from app.streams.processors.hook_signature import headers, key_of
 from app.streams.processors.webhook import Webhook
 from tests.streams.processors.installation import Streaming
+from tests.streams.processors.receiver import Receiver
 from tests.yard import Yard
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-
-
-class Receiver:
-    """A server that answers what it is told, and remembers what it was sent."""
-
-    def __init__(self):
-        self.answers, self.seen = [], []
-        receiver = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.seen.append((self.path, dict(self.headers), body))
-                status = receiver.answers.pop(0) if receiver.answers else 204
-                self.send_response(status)
-                if status in (301, 302, 307, 308):
-                    self.send_header("Location", "/elsewhere")
-                self.end_headers()
-
-            def log_message(self, *_):
-                """Nothing is printed."""
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self._server.server_port
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    @property
-    def bodies(self):
-        return [json.loads(body) for _, _, body in self.seen]
-
-    def close(self):
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @pytest.fixture
@@ -61,8 +28,7 @@ def receiver():
 @pytest.fixture
 def hooked(tmp_path, receiver):
     """An installation that may call the receiver, and a webhook that does."""
-    allowed = ("localhost:" + str(receiver.port), "127.0.0.0/8", "::1/128")
-    yard = Yard(tmp_path / "home", webhook_hosts=allowed)
+    yard = Yard(tmp_path / "home", webhook_hosts=receiver.allowed)
     made = Streaming(yard)
     made.topics("in", "dead")
     made.create(
