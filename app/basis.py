@@ -128,14 +128,14 @@ class Basis:
     def peer(self, caller: str, name: str) -> Peer:
         """The service ``name`` as ``caller`` sees it: over the wire, or in this process."""
         if (caller, name) not in self._peers:
-            url = self.settings.peer_urls.get(name)
+            urls = self.settings.peer_urls.get(name, ())
             self._peers[caller, name] = Peer(
                 name,
                 caller=caller,
                 keys=self.ring,
-                base_url=url,
-                guard=self._guard(name) if url else None,
-                app=None if url else self._own_app,
+                base_urls=urls,
+                guard=self._guard(name) if urls else None,
+                app=None if urls else self._own_app,
             )
         return self._peers[caller, name]
 

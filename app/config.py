@@ -74,7 +74,7 @@ class Settings:
     log_level: str
     log_json: bool
     own_database_urls: Mapping[str, str] = field(default_factory=dict, repr=False)
-    peer_urls: Mapping[str, str] = field(default_factory=dict)
+    peer_urls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def from_environment(
@@ -139,8 +139,8 @@ class Settings:
             told[setting.env] = ",".join(value) if isinstance(value, tuple) else str(value)
         for service, url in self.own_database_urls.items():
             told[f"MODELYARD_{service.upper()}_DATABASE_URL"] = url
-        for service, url in self.peer_urls.items():
-            told[f"MODELYARD_{service.upper()}_URL"] = url
+        for service, urls in self.peer_urls.items():
+            told[f"MODELYARD_{service.upper()}_URL"] = ",".join(urls)
         return told
 
 
@@ -149,12 +149,17 @@ def _per_service(environment: Mapping[str, str], suffix: str) -> dict[str, str]:
     return {service: environment[name] for service, name in names.items() if environment.get(name)}
 
 
-def _peer_urls(environment: Mapping[str, str]) -> dict[str, str]:
-    found = _per_service(environment, "_URL")
-    for service, url in found.items():
-        if not re.fullmatch(r"https?://[^/\s]+/?", url):
+def _peer_urls(environment: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Where each service is; several URLs of one, joined by commas, are its replicas."""
+    found: dict[str, tuple[str, ...]] = {}
+    for service, text in _per_service(environment, "_URL").items():
+        urls = [url.strip() for url in text.split(",")]
+        if not all(re.fullmatch(r"https?://[^/,\s]+/?", url) for url in urls):
             raise SettingsError(f"MODELYARD_{service.upper()}_URL: say http://host:port")
-    return {service: url.rstrip("/") for service, url in found.items()}
+        if len({url.partition(":")[0] for url in urls}) > 1:
+            raise SettingsError(f"MODELYARD_{service.upper()}_URL: all http or all https")
+        found[service] = tuple(url.rstrip("/") for url in urls)
+    return found
 
 
 if {setting.name for setting in SETTINGS} != {

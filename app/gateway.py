@@ -7,7 +7,7 @@ routes themselves, so that it can't differ from them. What only peers may ask is
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,6 +26,8 @@ from app.kernel.peers import PREFIX
 from app.settings_table import SERVICES, SettingsError
 from app.wiring import Wiring
 
+Urls = Mapping[str, Sequence[str]]
+"""Where the replicas of each service are."""
 _FRONT = "access"
 """The service that answers what each of them could: the pages of the documentation."""
 _STREAMS = ("/events", "/stream")
@@ -47,6 +49,10 @@ http {{
   uwsgi_temp_path {folder}/tmp/uwsgi;
   scgi_temp_path {folder}/tmp/scgi;
   types {{ application/json json; application/yaml yaml; }}
+  map $http_x_request_id $seen_as {{
+    default $request_id;
+    "~^[A-Za-z0-9._:-]{{1,128}}$" $http_x_request_id;
+  }}
 """
 _SERVER = """
   server {{
@@ -75,11 +81,13 @@ _SERVER = """
       internal;
       default_type application/problem+json;
       add_header Retry-After 1 always;
+      add_header X-Request-Id $seen_as always;
       return 503 '{away}';
     }}
     location @none {{
       internal;
       default_type application/problem+json;
+      add_header X-Request-Id $seen_as always;
       return 404 '{none}';
     }}
     location = /livez {{ default_type application/json; return 200 '{{"status":"alive"}}'; }}
@@ -108,20 +116,24 @@ def write_gateway(settings: Settings, folder: Path, listen: str) -> Path:
     return made
 
 
-def configuration(app: Flask, urls: Mapping[str, str], folder: Path, listen: str) -> str:
+def configuration(app: Flask, urls: Urls, folder: Path, listen: str) -> str:
     """The text of nginx.conf: upstreams by URL, then locations by route."""
     lines = [_HEAD.format(folder=folder)]
-    for name in SERVICES:
-        where = urlsplit(urls[name])
-        lines.append(f"  upstream {name} {{ server {where.netloc}; keepalive 32; }}")
+    lines += [f"  upstream {name} {{ {_replicas(urls[name])} keepalive 32; }}" for name in SERVICES]
     lines.append(_SERVER.format(listen=listen, folder=folder, away=_AWAY, none=_NONE))
     lines += [f"    {line}" for line in _locations(app, urls)]
     return "\n".join([*lines, "  }", "}", ""])
 
 
 def _problem(code: str, title: str, status: int, detail: str, *, retryable: bool) -> str:
-    told = {"type": f"/problems/{code}", "title": title, "status": status, "detail": detail}
-    return json.dumps({**told, "retryable": retryable}, separators=(",", ":"))
+    told: dict[str, object] = {
+        "type": f"/problems/{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+    }
+    told |= {"retryable": retryable, "request_id": "$seen_as"}
+    return json.dumps(told, separators=(",", ":"))
 
 
 _AWAY = _problem(
@@ -130,7 +142,7 @@ _AWAY = _problem(
 _NONE = _problem("not-found", "Not found", 404, "There is nothing here", retryable=False)
 
 
-def _locations(app: Flask, urls: Mapping[str, str]) -> Iterator[str]:
+def _locations(app: Flask, urls: Urls) -> Iterator[str]:
     """Hidden routes, then routes that lie below another service's paths, then whole subtrees."""
     rules = [rule for rule in app.url_map.iter_rules() if rule.rule.startswith(PREFIX)]
     hidden = [rule for rule in rules if _is_for_peers(app, rule)]
@@ -186,8 +198,13 @@ def _pattern(rule: Rule) -> str:
     return '"^' + re.sub(r"<[^>]+>", "[^/]+", rule.rule.replace(".", r"\.")) + '$"'
 
 
-def _passed(service: str, urls: Mapping[str, str]) -> str:
-    return f"proxy_pass {urlsplit(urls[service]).scheme}://{service};"
+def _replicas(urls: Sequence[str]) -> str:
+    """Its servers; one that has refused is passed over for a second, where there is another."""
+    return " ".join(f"server {urlsplit(url).netloc} fail_timeout=1s;" for url in urls)
+
+
+def _passed(service: str, urls: Urls) -> str:
+    return f"proxy_pass {urlsplit(urls[service][0]).scheme}://{service};"
 
 
 def examine_gateway(settings: Settings, url: str) -> Iterator[Finding]:

@@ -71,8 +71,8 @@ def _servers(settings: Settings) -> dict[str, list[str]]:
     """Each address with the services that should be there."""
     found: dict[str, list[str]] = {}
     for name in SERVICES:
-        if name in settings.peer_urls:
-            found.setdefault(settings.peer_urls[name], []).append(name)
+        for url in settings.peer_urls.get(name, ()):
+            found.setdefault(url, []).append(name)
     return found
 
 

@@ -11,7 +11,6 @@ import urllib.request
 import psutil
 import pytest
 import structlog
-from sqlalchemy import make_url
 
 from tests.yard import Yard
 
@@ -57,18 +56,7 @@ def postgres_url(postgres):
 @pytest.fixture(scope="session")
 def owned_postgres_url(postgres):
     """A function that makes a fresh database which only a user of its own can reach."""
-
-    def fresh_owned_database():
-        url = make_url(postgres.fresh())
-        owner = f"owner_of_{url.database}"
-        postgres.execute(
-            f"CREATE ROLE {owner} LOGIN",
-            f"ALTER DATABASE {url.database} OWNER TO {owner}",
-            f"REVOKE CONNECT ON DATABASE {url.database} FROM PUBLIC",
-        )
-        return url.set(username=owner, password=None).render_as_string(hide_password=False)
-
-    return fresh_owned_database
+    return postgres.owned
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -51,6 +51,17 @@ class PostgresDatabases:
         self.execute(f"CREATE DATABASE {name}")
         return self._url_of(name)
 
+    def owned(self) -> str:
+        """The URL of an empty database which only a user of its own can reach."""
+        url = make_url(self.fresh())
+        owner = f"owner_of_{url.database}"
+        self.execute(
+            f"CREATE ROLE {owner} LOGIN",
+            f"ALTER DATABASE {url.database} OWNER TO {owner}",
+            f"REVOKE CONNECT ON DATABASE {url.database} FROM PUBLIC",
+        )
+        return url.set(username=owner, password=None).render_as_string(hide_password=False)
+
     @contextmanager
     def migrated(self) -> Iterator[str]:
         """The URL of a database that has all tables, and no rows."""

@@ -174,7 +174,7 @@ def test_versions_may_differ_by_one_while_an_upgrade_goes_on(
 
 
 def test_a_service_that_knows_no_address_of_one_that_it_asks(environment, another, apart):
-    urls = {n: url_of(s) for n, s in apart.services.items() if n != "datasets"}
+    urls = {n: (url_of(s),) for n, s in apart.services.items() if n != "datasets"}
     url = another("training", peer_urls=urls)
     (found,) = bad(examined(environment, MODELYARD_TRAINING_URL=url))
     assert found == (
@@ -203,6 +203,12 @@ def test_a_server_that_lets_in_anybody_is_told(environment):
         server.server_close()
     assert any("models: lets in a token that lacks the scope" in line for line in found)
     assert any("models: lets in a token of another secret" in line for line in found)
+
+
+def test_each_server_of_a_service_is_looked_at(environment, apart):
+    url, away = url_of(apart.services["models"]), f"http://127.0.0.1:{free_port()}"
+    (found,) = bad(examined(environment, MODELYARD_MODELS_URL=f"{url},{away}"))
+    assert f"models: {away} can't be reached" in found
 
 
 def test_without_the_secret_nothing_is_made(environment, apart):

@@ -6,11 +6,14 @@ the one scope that it needs, the caller's request id and its trace. A peer is ne
 open transaction: it may need the very lock that the transaction holds.
 
 A peer over the wire may be away, slow, or just starting: see peer_guard. What fails is repeated
-where that can't do a thing twice: the request never left, or its method may be repeated.
+where that can't do a thing twice: the request never left, or its method may be repeated. Of several
+replicas another one is asked at once where the first one doesn't listen.
 """
 
+import random
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from contextvars import Context
 from dataclasses import dataclass
@@ -31,6 +34,8 @@ from app.kernel.tracing.contexts import Trace
 
 PREFIX = "/api/v1"
 _SECONDS = 10.0
+# A host that is gone says nothing; one that is there answers this much sooner.
+_CONNECT_SECONDS = 2.0
 _TOKEN_SECONDS = 60.0
 _REPEATABLE: Final = frozenset({"GET", "PUT", "DELETE"})
 _FROM_BETWEEN: Final = frozenset({502, 503, 504})
@@ -63,19 +68,22 @@ class Peer:
         *,
         caller: str,
         keys: KeyRing,
-        base_url: str | None = None,
+        base_urls: Sequence[str] = (),
         guard: PeerGuard | None = None,
         app: Callable[[], WSGIApplication] | None = None,
     ) -> None:
-        """Either over the wire, by its URL and with a guard, or an app of this process."""
-        if (base_url is None) == (app is None):
+        """Either over the wire, by its replicas' URLs and a guard, or an app of this process."""
+        if bool(base_urls) == (app is not None):
             raise ValueError("a peer has a base URL or an app")
         self.name = name
         self._caller = caller
         self._keys = keys
         self._app = app
         self._guard = guard
-        self._base_url = base_url or "http://localhost"
+        # Not all processes begin with the same one.
+        found = list(base_urls or ["http://localhost"])
+        self._base_urls = deque(random.sample(found, len(found)))
+        """The one that is asked first; behind it those that may stand in."""
         self._client: httpx.Client | None = None
 
     def ask(
@@ -96,7 +104,7 @@ class Peer:
         """
         if in_transaction():
             raise RuntimeError("a peer must not be asked inside a transaction")
-        asked = {"method": method, "url": PREFIX + path, "json": json, "params": dict(params or {})}
+        asked = {"method": method, "path": path, "json": json, "params": dict(params or {})}
         for repeats in count():
             try:
                 with self._guard.attempt() if self._guard else nullcontext():
@@ -114,33 +122,63 @@ class Peer:
     def _send(
         self, call: Call, asked: Mapping[str, Any], scope: str, seconds: float
     ) -> httpx.Response:
-        """What the peer answers; raises PeerFailed where it didn't."""
+        """What one of its replicas answers; raises PeerFailed where none did.
+
+        Another one is asked where the request can't have reached the one before.
+        """
+        *others, last = list(self._base_urls)
+        for base_url in others:
+            try:
+                return self._send_to(base_url, call, asked, scope, call.remaining(seconds))
+            except PeerFailed as failure:
+                self._put_behind(base_url)
+                if not failure.unsent:
+                    raise
+        return self._send_to(last, call, asked, scope, call.remaining(seconds))
+
+    def _put_behind(self, base_url: str) -> None:
+        """Ask another replica first from now on, unless somebody has seen to it already."""
+        if self._base_urls[0] == base_url:
+            self._base_urls.rotate(-1)
+
+    def _send_to(
+        self, base_url: str, call: Call, asked: Mapping[str, Any], scope: str, seconds: float
+    ) -> httpx.Response:
+        """What one of them answers; raises PeerFailed where it didn't."""
+        url = base_url + PREFIX + asked["path"]
         told = {
             "http.request.method": asked["method"],
-            "url.full": f"{self._base_url}{asked['url']}",
+            "url.full": url,
             "peer.service": self.name,
         }
         name, parent = f"{asked['method']} {self.name}", tracer.carried(call.trace)
         with tracer.span(name, "client", parent=parent, attributes=told, only_within=True) as span:
             headers = self._headers(call, scope, seconds, span.trace or parent)
-            response = self._answer(call, asked, headers, seconds)
+            response = self._answer(call, url, asked, headers, seconds)
             span.describe({"http.response.status_code": response.status_code})
             if response.status_code >= 400:
                 span.fail(str(response.status_code))
         return response
 
     def _answer(
-        self, call: Call, asked: Mapping[str, Any], headers: dict[str, str], seconds: float
+        self,
+        call: Call,
+        url: str,
+        asked: Mapping[str, Any],
+        headers: dict[str, str],
+        seconds: float,
     ) -> httpx.Response:
+        sent = {name: asked[name] for name in ("method", "json", "params")}
+        patience = httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS))
         try:
-            response = self._connect().request(**asked, headers=headers, timeout=seconds)
+            response = self._connect().request(url=url, **sent, headers=headers, timeout=patience)
         except httpx.HTTPError as error:
             call.remaining()
             detail = f"The service {self.name} can't be reached"
             hung = isinstance(error, httpx.TimeoutException)
             if hung and seconds < _FAIR_SECONDS:
                 raise Unavailable(detail, retry_after=1) from error
-            unsent = isinstance(error, httpx.ConnectError)
+            unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
             raise PeerFailed(detail, unsent=unsent, hung=hung) from error
         if response.status_code in _FROM_BETWEEN and not _is_problem(response):
             raise PeerFailed(f"The service {self.name} can't be reached")
@@ -173,7 +211,7 @@ class Peer:
     def _connect(self) -> httpx.Client:
         if self._client is None:
             transport = httpx.WSGITransport(_apart(self._app())) if self._app else None
-            self._client = httpx.Client(base_url=self._base_url, transport=transport)
+            self._client = httpx.Client(transport=transport)
         return self._client
 
     def _refusal(self, call: Call, response: httpx.Response) -> ServiceError:

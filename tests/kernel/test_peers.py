@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -88,7 +88,7 @@ def guarded(service, registry):
     def make(places=16):
         guard = PeerGuard("models", places, PeerMeters(registry))
         url = f"http://127.0.0.1:{service.port}"
-        return Peer("models", caller="training", keys=RING, base_url=url, guard=guard)
+        return Peer("models", caller="training", keys=RING, base_urls=[url], guard=guard)
 
     return make
 
@@ -134,6 +134,45 @@ def test_a_peer_that_restarts_is_not_noticed(service, guarded):
     service.answers = [(502, "text/html", b"<html>"), None]
     assert ask(peer).status == 200
     assert service.asked == {"GET": 3}
+
+
+@pytest.fixture
+def replicas(registry):
+    """Two servers of one service, and what asks them, the first one first."""
+    made = [Service(), Service()]
+    for one in made:
+        one.start()
+    urls = [f"http://127.0.0.1:{one.port}" for one in made]
+    guard = PeerGuard("models", 16, PeerMeters(registry))
+    peer = Peer("models", caller="training", keys=RING, base_urls=urls, guard=guard)
+    peer._base_urls = deque(urls)
+    yield *made, peer
+    for one in made:
+        one.stop()
+
+
+def test_of_two_servers_the_other_one_is_asked_where_one_does_not_listen(replicas, registry):
+    first, second, peer = replicas
+    first.stop()
+    for _ in range(8):
+        assert ask(peer, "POST", json={}).status == 200
+    assert second.asked == {"POST": 8}
+    second.stop()
+    first.start()
+    for _ in range(8):
+        assert ask(peer, "POST", json={}).status == 200
+    assert first.asked == {"POST": 8}
+    assert registry.get_sample_value("modelyard_peer_open", {"peer": "models"}) == 0
+
+
+def test_of_two_servers_only_one_is_asked_what_it_may_have_done(replicas):
+    first, second, peer = replicas
+    first.answers = [None, None]
+    with pytest.raises(Unavailable):
+        ask(peer, "POST", json={})
+    assert (first.asked["POST"], second.asked["POST"]) == (1, 0)
+    first.answers = [None]
+    assert ask(peer).status == 200
 
 
 def test_what_may_have_been_done_is_not_done_again(service, guarded):

@@ -129,7 +129,7 @@ def test_a_peer_that_is_away_has_failed_in_each_try_and_no_trace_begins_with_one
     for trace in (None, BEFORE):
         guard = PeerGuard("models", 4, PeerMeters(CollectorRegistry()))
         keys = KeyRing(["s" * 40])
-        peer = Peer("models", caller="training", keys=keys, base_url=url, guard=guard)
+        peer = Peer("models", caller="training", keys=keys, base_urls=[url], guard=guard)
         call = Call("default", "k", frozenset(), "r", trace=trace)
         with pytest.raises(Unavailable):
             peer.ask(call, "GET", "/models", scope="models:read")

