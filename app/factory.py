@@ -135,6 +135,7 @@ def _register_services(app: Flask, api: Api, wiring: Wiring) -> None:
         app.extensions |= {"tail_slots": wiring.tail_slots, "processors": wiring.processors}
         app.extensions |= {"lambda_views": wiring.lambda_views, "learners": wiring.learners}
         app.extensions["model_answers"] = wiring.model_answers
+        app.extensions["stream_references"] = wiring.stream_references
         app.extensions["consumer_groups"] = wiring.consumer_groups
         app.extensions["group_members"] = wiring.group_members
         for blueprint in (topics_blueprint, groups_blueprint, processors_blueprint):

@@ -39,17 +39,20 @@ from app.streams.consumer_groups.service import ConsumerGroups
 from app.streams.feed import FED_SERVICES, Feeder, OwnEvents, PeerEvents
 from app.streams.groups import Groups
 from app.streams.processors.aggregate import Aggregating
+from app.streams.processors.archive import Archiving
 from app.streams.processors.handling import Kind
 from app.streams.processors.hook_guard import HookGuard
-from app.streams.processors.kinds import AGGREGATE, LEARN, PREDICT, WEBHOOK, rules
+from app.streams.processors.kinds import AGGREGATE, ARCHIVE, LEARN, PREDICT, WEBHOOK, rules
 from app.streams.processors.lane import Tools
 from app.streams.processors.learn import Learning
 from app.streams.processors.learners import Learners
+from app.streams.processors.peers import ArchivesPeer
 from app.streams.processors.peers import PredictionsPeer as StreamsPredictionsPeer
 from app.streams.processors.predict import Predict
 from app.streams.processors.service import Processors
 from app.streams.processors.webhook import Webhook
 from app.streams.records.service import Records
+from app.streams.references import References
 from app.streams.service import Topics
 from app.streams.views.model_answers import ModelAnswers
 from app.streams.views.model_batches import ModelBatches
@@ -109,8 +112,11 @@ class Wiring(Basis):
             ingest=IngestClient(LocalClient(lambda: self.socket("ingest"), "ingest")),
             jobs=self.jobs("datasets"),
             referrers=[
-                DatasetsReferrer(self.peer("datasets", name))
-                for name in ("training", "models", "predictions")
+                *(
+                    DatasetsReferrer(self.peer("datasets", name))
+                    for name in ("training", "models", "predictions")
+                ),
+                DatasetsReferrer(self.peer("datasets", "streams"), whole_datasets_only=True),
             ],
             intake=DatasetsIntake(
                 self.upload_slots,
@@ -134,7 +140,11 @@ class Wiring(Basis):
             self.ring,
             self.store,
             jobs=self.jobs("models"),
-            referrers=[training, PeerReferrer(self.peer("models", "predictions"))],
+            referrers=[
+                training,
+                PeerReferrer(self.peer("models", "predictions")),
+                PeerReferrer(self.peer("models", "streams"), tells_default=True),
+            ],
         )
 
     @cached_property
@@ -253,6 +263,11 @@ class Wiring(Basis):
         return Processors(self.reading_tools, self.ring, rules(self.hook_guard))
 
     @cached_property
+    def stream_references(self) -> References:
+        """What processors and views need of other services."""
+        return References(self.database("streams"))
+
+    @cached_property
     def learners(self) -> Learners:
         """What processors have learnt."""
         return Learners(self.database("streams"))
@@ -264,6 +279,7 @@ class Wiring(Basis):
             PREDICT: Predict(predictions, self.settings.max_rows),
             AGGREGATE: Aggregating(self.database("streams")),
             LEARN: Learning(self.database("streams")),
+            ARCHIVE: Archiving(ArchivesPeer(self.peer("streams", "datasets"))),
             WEBHOOK: Webhook(self.hook_guard),
         }
 
@@ -306,6 +322,7 @@ class Wiring(Basis):
             self.groups,
             jobs=self.jobs("streams"),
             record_log=self.record_log,
+            training=self._training_of_views,
         )
         self.topics.referrers.append(views.of_topic)
         return views
@@ -332,8 +349,12 @@ class Wiring(Basis):
 
     def model_batches(self) -> ModelBatches:
         """What has the models of views trained."""
+        return ModelBatches(self.store, self._training_of_views)
+
+    @cached_property
+    def _training_of_views(self) -> TrainingPeers:
         peers = (self.peer("streams", name) for name in ("datasets", "training", "models"))
-        return ModelBatches(self.store, TrainingPeers(*peers))
+        return TrainingPeers(*peers)
 
     def start_following(self) -> None:
         """Keep the directory true, and feed the topics of events, in threads of their own."""

@@ -6,7 +6,7 @@ leaves neither a row nor bytes (what a killed process leaves in the store or in 
 no version, and ``leftovers`` removes it). backlog.py does the same as a job.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -77,9 +77,18 @@ class Conversions:
             else:
                 refuse_removal(find_dataset(session, call, target))
 
-    def add(self, call: Call, target: Target, upload: Upload, beat: Beat) -> Result:
+    def add(
+        self,
+        call: Call,
+        target: Target,
+        upload: Upload,
+        beat: Beat,
+        *,
+        also: Callable[[Change, Version], None] = lambda _change, _version: None,
+    ) -> Result:
         """Make a version now; a new dataset is made with it, or not at all.
 
+        ``also`` is what else its transaction does with it; what that raises leaves nothing behind.
         Raises Invalid, TooLarge, StorageFull, Conflict, NotFound.
         """
         self.check(call, target)
@@ -88,6 +97,7 @@ class Conversions:
             dataset = open_target(change, target)
             version = number_version(change, dataset, upload)
             version.started_at = version.created_at
+            also(change, version)
             complete(change, dataset, version, made)
             result = Filled(dataset, version) if is_new(target) else Created(version)
             change.answer(result)

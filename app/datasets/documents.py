@@ -64,6 +64,17 @@ DATASET_BODY: dict[str, Any] = {
     },
 }
 
+ARCHIVE_BODY: dict[str, Any] = {
+    "required": True,
+    "description": "The rows, one for each record.",
+    "content": {
+        "application/json": {
+            "schema": {"type": "array", "items": {"type": "object"}},
+            "example": [{"carrier": "UA", "delay": 12}],
+        }
+    },
+}
+
 _CONTENT = {
     "text/csv": {"schema": {"type": "string"}, "example": _CSV},
     "application/x-ndjson": {"schema": {"type": "string"}, "example": _NDJSON},

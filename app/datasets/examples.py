@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from app.kernel.lineage import ORIGIN
+
 _DIGEST = "sha-256:" + "160a873e" * 8
 _TIMES = {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}
 
@@ -21,6 +23,7 @@ SUMMARY: dict[str, Any] = {
     "source_digest": "sha-256:" + "f204db2c" * 8,
     "source_bytes": 15241,
     "digest": _DIGEST,
+    "origin": None,
     "rows": 344,
     "rejected": 0,
     "bytes": 4000,
@@ -78,5 +81,6 @@ HOLD: dict[str, Any] = {
     "digest": _DIGEST,
     "rows": 344,
     "columns": [COLUMN],
+    "origin": ORIGIN,
     "storage": {"key": "default/datasets/01a2.parquet", "digest": _DIGEST, "bytes": 4000},
 }

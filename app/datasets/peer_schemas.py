@@ -1,4 +1,4 @@
-"""What only peers send and get: holds, by which a version is kept from deletion."""
+"""What only peers send and get: holds, by which a version is kept from deletion, and archives."""
 
 from typing import ClassVar
 
@@ -7,7 +7,8 @@ from marshmallow.validate import Length, Range
 
 from app.datasets import examples
 from app.datasets.schemas import Column
-from app.kernel.http.fields import Integer, Output, PeerInput
+from app.kernel.http.fields import Integer, Name, Output, PeerInput, QueryInteger
+from app.kernel.lineage import Origin
 
 
 class HoldIn(PeerInput):
@@ -46,3 +47,23 @@ class HoldOut(Output):
     rows = fields.Integer(required=True)
     columns = fields.List(fields.Nested(Column), required=True)
     storage = fields.Nested(Storage, required=True)
+    origin = fields.Nested(Origin, required=True, allow_none=True)
+
+
+class ArchiveQuery(PeerInput):
+    """Which records a version is made of."""
+
+    source = fields.String(
+        required=True,
+        validate=Length(min=1, max=63),
+        metadata={"description": "Whose archive it is: its versions never overlap."},
+    )
+    topic = Name(required=True)
+    processor = Name(required=True)
+    partition = QueryInteger(required=True, validate=Range(0, 10_000))
+    first = QueryInteger(required=True, validate=Range(0, 2**62))
+    next = QueryInteger(
+        required=True,
+        validate=Range(1, 2**62),
+        metadata={"description": "The offset that comes after the last one of them."},
+    )

@@ -7,13 +7,20 @@ from app.kernel.peers import Peer
 
 
 class PeerReferrer:
-    """``ports.Referrer`` by the references API of a service."""
+    """``ports.Referrer`` by the references API of a service.
 
-    def __init__(self, peer: Peer) -> None:
+    With ``whole_datasets_only`` the peer writes to datasets and needs none of their versions: it
+    isn't asked about one.
+    """
+
+    def __init__(self, peer: Peer, *, whole_datasets_only: bool = False) -> None:
         self._peer = peer
+        self._whole_datasets_only = whole_datasets_only
 
     def references(self, call: Call, dataset: str, version: int | None) -> list[Reference]:
         """What of that service refers to a version, or to any of the dataset."""
+        if version is not None and self._whole_datasets_only:
+            return []
         asked = {"dataset": dataset} | ({} if version is None else {"version": version})
         name = self._peer.name
         try:

@@ -47,6 +47,7 @@ class Held:
     rows: int
     columns: Sequence[Mapping[str, Any]]
     storage: Stored
+    origin: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ class Removal:
             rows=version.rows or 0,
             columns=version.columns or [],
             storage=storage,
+            origin=version.origin,
         )
 
     def plan(self, call: Call, dataset: str, number: int | None) -> Plan:

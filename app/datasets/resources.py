@@ -7,6 +7,7 @@ from flask import Response, current_app, jsonify, request
 from flask.views import MethodView
 
 from app.datasets import documents, peer_schemas, schemas
+from app.datasets.archives import Origin
 from app.datasets.content import content_answer
 from app.datasets.conversion import Target
 from app.datasets.lookup import NewDataset
@@ -328,3 +329,28 @@ class DatasetHold(MethodView):
             holder=body["holder"],
             seconds=body["seconds"],
         )
+
+
+@blp.route("/api/v1/datasets/<name:dataset>/archives", tags=["peers"])
+class DatasetArchive(MethodView):
+    """Records of a topic as a version."""
+
+    @secured("datasets:archive")
+    @blp.doc(requestBody=documents.ARCHIVE_BODY)
+    @blp.arguments(peer_schemas.ArchiveQuery, location="query")
+    @blp.response(201, schemas.VersionOut)
+    @blp.alt_response(200, schema=schemas.VersionOut, success=True)
+    def post(self, query: dict[str, Any], dataset: str) -> Any:
+        """Make records of a topic the next version (other services only)
+
+        200 with the version that has them already, where what is sent begins within it: `origin`
+        tells how far that one goes.
+        """
+        datasets, call = _datasets(), current_call()
+        reading = schemas.UploadQuery().load({})
+        with answered_on_refusal(datasets.intake):
+            datasets.conversions.check(call, dataset)
+            with received(datasets.intake, reading, frozenset()) as sent:
+                return datasets.archives.add(
+                    call, dataset, Origin(**query), sent.upload, lambda _: None
+                )

@@ -18,6 +18,7 @@ from app.kernel.http.fields import (
     described,
 )
 from app.kernel.http.spec import CONTENT_DIGEST, IDEMPOTENCY_KEY
+from app.kernel.lineage import Origin
 from app.kernel.long_work.views import Progress, RefusedPlace, WorkError
 from app.kernel.references import Referrer
 
@@ -230,6 +231,12 @@ class VersionSummary(Output):
     source_bytes = fields.Integer(required=True)
     digest = fields.String(
         required=True, allow_none=True, metadata=described("Of the canonical content.")
+    )
+    origin = fields.Nested(
+        Origin,
+        required=True,
+        allow_none=True,
+        metadata=described("Of a version that a processor has made of a topic's records."),
     )
     rows = fields.Integer(required=True, allow_none=True)
     rejected = fields.Integer(

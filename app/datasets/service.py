@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from app.datasets.archives import Archives
 from app.datasets.backlog import Backlog
 from app.datasets.conversion import Conversions, Filled
 from app.datasets.leftovers import Leftovers
@@ -59,6 +60,7 @@ class DatasetsService:
         self.downloads = downloads
         self.versions = Versions(database, ring, store, ingest)
         self.conversions = Conversions(database, store, ingest)
+        self.archives = Archives(database, self.conversions)
         self.backlog = Backlog(
             database,
             store,

@@ -9,7 +9,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from app.kernel.changes import ResourceRow
 from app.kernel.sql import NAMING, UtcDateTime, new_id
 
-_BYTES = BigInteger().with_variant(Integer, "sqlite")
+_BIG = BigInteger().with_variant(Integer, "sqlite")
 
 
 class DatasetsBase(DeclarativeBase):
@@ -42,11 +42,18 @@ class Version(ResourceRow, DatasetsBase):
     """One table, once and for all: where it came from, how it looks, where its bytes lie.
 
     ``upload_key`` is set as long as the sent bytes wait in the store to be converted. A removal
-    that is under way names itself in ``removal`` and is believed until ``removal_until``.
+    that is under way names itself in ``removal`` and is believed until ``removal_until``. What
+    begins with ``origin`` is told of versions that were made of a topic's records (``archives``).
     """
 
     __tablename__ = "datasets_versions"
-    __table_args__ = (UniqueConstraint("project", "dataset", "number"),)
+    __table_args__ = (
+        UniqueConstraint("project", "dataset", "number"),
+        UniqueConstraint(
+            *("project", "origin_source", "origin_partition", "origin_first"),
+            name="uq_datasets_versions_origin",
+        ),
+    )
 
     dataset_id: Mapped[str] = mapped_column(
         String(36),
@@ -59,23 +66,28 @@ class Version(ResourceRow, DatasetsBase):
     format: Mapped[str] = mapped_column(String(16))
     filename: Mapped[str | None] = mapped_column(String(255))
     source_digest: Mapped[str] = mapped_column(String(80))
-    source_bytes: Mapped[int] = mapped_column(_BYTES)
+    source_bytes: Mapped[int] = mapped_column(_BIG)
     reading: Mapped[dict[str, Any]] = mapped_column(JSON)
     upload_key: Mapped[str | None] = mapped_column(String(300), default=None)
     created_by: Mapped[str] = mapped_column(String(40))
     request_id: Mapped[str] = mapped_column(String(128))
+    origin: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), default=None)
+    origin_source: Mapped[str | None] = mapped_column(String(63), default=None)
+    origin_partition: Mapped[int | None] = mapped_column(default=None)
+    origin_first: Mapped[int | None] = mapped_column(_BIG, default=None)
+    origin_next: Mapped[int | None] = mapped_column(_BIG, default=None)
 
     digest: Mapped[str | None] = mapped_column(String(80), default=None)
-    rows: Mapped[int | None] = mapped_column(_BYTES, default=None)
-    rejected: Mapped[int | None] = mapped_column(_BYTES, default=None)
+    rows: Mapped[int | None] = mapped_column(_BIG, default=None)
+    rejected: Mapped[int | None] = mapped_column(_BIG, default=None)
     columns: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON, default=None)
     warnings: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
     storage_key: Mapped[str | None] = mapped_column(String(300), default=None)
     storage_digest: Mapped[str | None] = mapped_column(String(80), default=None)
-    bytes: Mapped[int | None] = mapped_column(_BYTES, default=None)
+    bytes: Mapped[int | None] = mapped_column(_BIG, default=None)
     rejects_key: Mapped[str | None] = mapped_column(String(300), default=None)
     rejects_digest: Mapped[str | None] = mapped_column(String(80), default=None)
-    rejects_bytes: Mapped[int | None] = mapped_column(_BYTES, default=None)
+    rejects_bytes: Mapped[int | None] = mapped_column(_BIG, default=None)
 
     attempt: Mapped[int] = mapped_column(default=0)
     progress: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)

@@ -32,6 +32,7 @@ LINEAGE: dict[str, Any] = {
     "dataset": "penguins",
     "dataset_version": 1,
     "dataset_digest": _DIGEST,
+    "dataset_origin": None,
     "target": "species",
     "estimator": {"name": "RandomForestClassifier", "params": {"n_estimators": 200}},
     "random_state": 42,

@@ -1,5 +1,7 @@
 """The services that may still need a model, over REST."""
 
+from typing import Any
+
 from app.kernel.auth import Call
 from app.kernel.errors import ServiceError, Unavailable
 from app.kernel.peers import Peer
@@ -10,18 +12,27 @@ class PeerReferrer:
     """``ports.Referrer`` by the references API of a service.
 
     Training runs name models and never one of their versions: with ``whole_models_only`` the peer
-    isn't asked about a version.
+    isn't asked about a version. With ``tells_default`` it is told whether the bare name means it.
     """
 
-    def __init__(self, peer: Peer, *, whole_models_only: bool = False) -> None:
+    def __init__(
+        self, peer: Peer, *, whole_models_only: bool = False, tells_default: bool = False
+    ) -> None:
         self._peer = peer
         self._whole_models_only = whole_models_only
+        self._tells_default = tells_default
 
-    def references(self, call: Call, model: str, version: int | None) -> list[Reference]:
+    def references(
+        self, call: Call, model: str, version: int | None, *, is_default: bool
+    ) -> list[Reference]:
         """What of that service refers to a version, or to any part of the model."""
         if version is not None and self._whole_models_only:
             return []
-        asked = {"model": model} | ({} if version is None else {"version": version})
+        asked: dict[str, Any] = {"model": model}
+        if version is not None:
+            asked["version"] = version
+        if self._tells_default and is_default:
+            asked["is_default"] = "true"
         name = self._peer.name
         try:
             reply = self._peer.ask(

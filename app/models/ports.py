@@ -22,8 +22,13 @@ class Reference:
 class Referrer(Protocol):
     """Another service, as the one that may refer to our models."""
 
-    def references(self, call: Call, model: str, version: int | None) -> list[Reference]:
-        """What refers to a version, or with None to any part of the model; raises Unavailable."""
+    def references(
+        self, call: Call, model: str, version: int | None, *, is_default: bool
+    ) -> list[Reference]:
+        """What refers to a version, or with None to any part of the model; raises Unavailable.
+
+        ``is_default``: the version is what the model's bare name stands for.
+        """
 
 
 class Jobs(Protocol):

@@ -173,10 +173,13 @@ class Removals:
             yield change, row
 
     def _references(self, call: Call, model: str, version: int | None) -> list[Reference]:
+        with self._changes.database.read() as session:
+            default = find_model(session, call, model).default_version
+        is_default = version is not None and version == default
         return [
             found
             for referrer in self._referrers
-            for found in referrer.references(call, model, version)
+            for found in referrer.references(call, model, version, is_default=is_default)
         ]
 
     def _refuse_references(self, call: Call, model: str, version: int | None) -> None:

@@ -128,7 +128,7 @@ class Model(MethodView):
         """Delete a model with all its versions
 
         409 with `referrers` while an alias of it exists, a training run that has not ended names
-        it, or a batch prediction that has not ended uses it.
+        it, a batch prediction that has not ended uses it, or a processor or Lambda view names it.
         """
         return _removed(query, model, None)
 
@@ -205,8 +205,8 @@ class ModelVersion(MethodView):
     def delete(self, query: dict[str, Any], model: str, version: int) -> Any:
         """Delete a version; its number is never used again
 
-        409 with `referrers` while an alias points at it, or a batch prediction that has not ended
-        uses it.
+        409 with `referrers` while an alias points at it, or a batch prediction that has not ended,
+        a processor or a Lambda view uses it.
         """
         return _removed(query, model, version)
 

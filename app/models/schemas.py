@@ -17,6 +17,7 @@ from app.kernel.http.fields import (
     UtcTime,
     described,
 )
+from app.kernel.lineage import Origin
 from app.kernel.long_work.views import RefusedPlace, WorkError
 from app.kernel.references import Referrer
 from app.models import examples
@@ -164,6 +165,13 @@ class Lineage(Output):
     dataset = fields.String(required=True, allow_none=True, dump_default=None)
     dataset_version = fields.Integer(required=True, allow_none=True, dump_default=None)
     dataset_digest = fields.String(required=True, allow_none=True, dump_default=None)
+    dataset_origin = fields.Nested(
+        Origin,
+        required=True,
+        allow_none=True,
+        dump_default=None,
+        metadata=described("Where the dataset was made of a topic's records."),
+    )
     target = fields.String(required=True, allow_none=True, dump_default=None)
     estimator = fields.Raw(
         required=True,

@@ -1,4 +1,4 @@
-"""``/topics`` and ``/topics/{topic}``."""
+"""``/topics``, ``/topics/{topic}`` and ``/references/streams``."""
 
 from typing import Any, cast
 
@@ -7,7 +7,9 @@ from flask.views import MethodView
 
 from app.kernel.auth import secured
 from app.kernel.http.api import Blueprint, current_call
+from app.kernel.references import ReferenceList
 from app.streams import schemas
+from app.streams.references import References
 from app.streams.service import TOPICS
 from app.streams.service import Topics as TopicsService
 
@@ -71,3 +73,23 @@ class Topic(MethodView):
         writes it.
         """
         _topics().remove(current_call(), topic)
+
+
+@blp.route("/api/v1/references/streams", tags=["peers"])
+class StreamReferences(MethodView):
+    """What of this service refers to others' things."""
+
+    @secured("references:read")
+    @blp.arguments(schemas.UseQuery, location="query")
+    @blp.response(200, ReferenceList)
+    def get(self, arguments: dict[str, Any]) -> Any:
+        """List the processors and views that need a dataset or a model (peers only)"""
+        references = cast("References", current_app.extensions["stream_references"])
+        call, dataset, model = current_call(), arguments["dataset"], arguments["model"]
+        found: list[Any] = []
+        if dataset is not None:
+            found += references.of_dataset(call, dataset)
+        if model is not None:
+            is_default = arguments["is_default"]
+            found += references.of_model(call, model, arguments["version"], is_default=is_default)
+        return {"items": found}

@@ -6,6 +6,7 @@ from marshmallow import fields
 from marshmallow.validate import Length, OneOf, Range
 
 from app.kernel.http.fields import Input, Integer, Name, Output, Resource, Tags, UtcTime, described
+from app.kernel.references import ReferenceQuery
 from app.streams import examples
 
 MOST_PARTITIONS = 64
@@ -123,3 +124,14 @@ class TopicList(Output):
 
     items = fields.List(fields.Nested(TopicSummary), required=True)
     next_page_token = fields.String(required=True, allow_none=True)
+
+
+class UseQuery(ReferenceQuery):
+    """The thing asked about, which may be meant by a model's bare name."""
+
+    is_default = fields.Boolean(
+        load_default=False,
+        truthy={"true"},
+        falsy={"false"},
+        metadata=described("Whether the version is the one that the bare name stands for."),
+    )

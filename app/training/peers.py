@@ -31,6 +31,8 @@ class DatasetsPeer:
             rows=reply.json["rows"],
             columns=reply.json["columns"],
             storage=reply.json["storage"],
+            # A datasets service of the release before says nothing of it.
+            origin=reply.json.get("origin"),
         )
 
     def release(self, call: Call, held: HeldDataset, *, holder: str) -> None:

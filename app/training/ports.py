@@ -9,7 +9,8 @@ from app.kernel.auth import Call
 
 @dataclass(frozen=True)
 class HeldDataset:
-    """A dataset version that can't be deleted for a while; ``columns`` are its profile."""
+    """A dataset version that can't be deleted for a while; ``columns`` are its profile, ``origin``
+    the records of a topic that it was made of."""
 
     dataset: str
     version: int
@@ -17,6 +18,7 @@ class HeldDataset:
     rows: int
     columns: Sequence[Mapping[str, Any]]
     storage: Mapping[str, Any]
+    origin: Mapping[str, Any] | None = None
 
 
 class Datasets(Protocol):

@@ -13,7 +13,9 @@ from app.kernel.http.fields import (
     Name,
     Output,
     Tags,
+    described,
 )
+from app.kernel.lineage import Origin
 from app.kernel.long_work.views import WorkOut
 from app.training.catalog.entries import TASKS
 
@@ -213,6 +215,7 @@ class TrainingRunOut(WorkOut):
         **_PLANNED,
         "model_version": 1,
         "dataset_digest": "sha-256:9f86d081884c7d65",
+        "dataset_origin": None,
         "metrics": {"accuracy": 0.985},
         "baseline": {"accuracy": 0.442},
         "warnings": [],
@@ -224,6 +227,12 @@ class TrainingRunOut(WorkOut):
     dataset = fields.String(required=True)
     dataset_version = fields.Integer(required=True)
     dataset_digest = fields.String(required=True)
+    dataset_origin = fields.Nested(
+        Origin,
+        required=True,
+        allow_none=True,
+        metadata=described("Where the dataset was made of a topic's records."),
+    )
     target = fields.String(required=True, allow_none=True)
     task = fields.String(required=True, allow_none=True)
     features = fields.List(fields.String(), required=True, allow_none=True)

@@ -205,6 +205,7 @@ def _run_of(run_id: str, call: Call, plan: Plan) -> TrainingRun:
         dataset=plan.held.dataset,
         dataset_version=plan.held.version,
         dataset_digest=plan.held.digest,
+        dataset_origin=plan.held.origin,
         dataset_storage=dict(plan.held.storage),
         spec=plan.spec.as_dict(),
         target=plan.spec.target,

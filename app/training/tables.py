@@ -28,6 +28,7 @@ class TrainingRun(WorkRow, TrainingBase):
     dataset: Mapped[str] = mapped_column(String(63))
     dataset_version: Mapped[int] = mapped_column(Integer)
     dataset_digest: Mapped[str] = mapped_column(String(100))
+    dataset_origin: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     dataset_storage: Mapped[dict[str, Any]] = mapped_column(JSON)
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
     target: Mapped[str | None] = mapped_column(String(255))

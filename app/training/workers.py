@@ -167,6 +167,7 @@ def _registration(
             "dataset": run.dataset,
             "dataset_version": run.dataset_version,
             "dataset_digest": run.dataset_digest,
+            "dataset_origin": run.dataset_origin,
             "target": run.target,
             "features": report["features"],
             "estimator": report["estimator"],

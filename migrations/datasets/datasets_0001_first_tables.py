@@ -50,6 +50,15 @@ def upgrade() -> None:
         sa.Column("upload_key", sa.String(length=300), nullable=True),
         sa.Column("created_by", sa.String(length=40), nullable=False),
         sa.Column("request_id", sa.String(length=128), nullable=False),
+        sa.Column("origin", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("origin_source", sa.String(length=63), nullable=True),
+        sa.Column("origin_partition", sa.Integer(), nullable=True),
+        sa.Column(
+            "origin_first", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True
+        ),
+        sa.Column(
+            "origin_next", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True
+        ),
         sa.Column("digest", sa.String(length=80), nullable=True),
         sa.Column("rows", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("rejected", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
@@ -81,6 +90,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_datasets_versions")),
         sa.UniqueConstraint(
             "project", "dataset", "number", name=op.f("uq_datasets_versions_project_dataset_number")
+        ),
+        sa.UniqueConstraint(
+            "project",
+            "origin_source",
+            "origin_partition",
+            "origin_first",
+            name="uq_datasets_versions_origin",
         ),
     )
     with op.batch_alter_table("datasets_versions", schema=None) as batch_op:

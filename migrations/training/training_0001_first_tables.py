@@ -27,6 +27,7 @@ def upgrade() -> None:
         sa.Column("dataset", sa.String(length=63), nullable=False),
         sa.Column("dataset_version", sa.Integer(), nullable=False),
         sa.Column("dataset_digest", sa.String(length=100), nullable=False),
+        sa.Column("dataset_origin", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("dataset_storage", sa.JSON(), nullable=False),
         sa.Column("spec", sa.JSON(), nullable=False),
         sa.Column("target", sa.String(length=255), nullable=True),

@@ -33,11 +33,15 @@ class Others:
         self.found: list[Reference] = []
         self.asked: list[tuple[str, int | None]] = []
         self.away = False
+        self.default: int | None = None
         self.hook: Callable[[], object] = lambda: None
 
-    def references(self, _call: Call, model: str, version: int | None) -> list[Reference]:
+    def references(
+        self, _call: Call, model: str, version: int | None, *, is_default: bool
+    ) -> list[Reference]:
         """What the test says."""
         self.asked.append((model, version))
+        self.default = version if is_default else None
         self.hook()
         if self.away:
             raise Unavailable("The service others can't be reached")

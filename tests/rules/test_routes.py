@@ -59,6 +59,7 @@ def test_no_key_can_hold_a_scope_of_peers(furnished, operations):
     assert peers == {
         "installation:examine",
         "keys:verify",
+        "datasets:archive",
         "datasets:hold",
         "datasets:refer",
         "models:register",
@@ -70,6 +71,7 @@ def test_no_key_can_hold_a_scope_of_peers(furnished, operations):
         assert_problem(furnished.client().post("/api/v1/keys", json=body), 422)
 
 
+PART = {"source": "x", "topic": "in", "processor": "x", "partition": 0, "first": 0, "next": 1}
 SHARED = {
     "/api/v1/estimators/<string(maxlength=100):name>",
     "/api/v1/projects/<name:project>",
@@ -97,6 +99,8 @@ def test_anothers_things_are_not_there(furnished, operations):
             continue  # makes the model in the caller's own project
         if operation.operation_id == "createDatasetVersion":
             body = {"data": "a\n1\n", "content_type": "text/csv"}
+        if operation.operation_id == "createDatasetArchive":
+            body = {"json": [{"a": 1}], "query_string": PART}
         answer = furnished.client(key).open(furnished.path_of(rule), method=method, **body)
         assert answer.status_code == 404, (operation.operation_id, answer.text[:300])
         checked += 1

@@ -1,5 +1,6 @@
 """What another service still needs stays: each with its own database, asking over HTTP."""
 
+import time
 from uuid import uuid4
 
 import pytest
@@ -131,3 +132,58 @@ def test_nothing_is_deleted_while_a_service_that_may_need_it_is_away(apart, data
     assert dataset.get("/datasets/penguins").status_code == 200
     training.start()
     assert dataset.delete("/datasets/penguins").status_code == 204
+
+
+def processor(streams, name, model):
+    """A processor that scores with a model; what ends it."""
+    for topic in ("in", "out"):
+        streams.post("/topics", json={"name": topic})
+    body = {"kind": "predict", "topic": "in", "output_topic": "out", "dead_letter_topic": None}
+    made = streams.post("/processors", json={"name": name, **body, "predict": {"model": model}})
+    assert made.status_code == 201, made.text
+    return f"processors/{name}"
+
+
+def test_a_processor_keeps_the_model_that_it_scores_with(apart, dataset):
+    """A model could be deleted under the processors that scored with it."""
+    for version in (1, 1, 2):
+        register(apart, version)
+    with apart.client("streams") as streams, apart.client("models") as models:
+        fixed = processor(streams, "fixed", "m/1")
+        bare = processor(streams, "bare", "m")
+        assert referrers(models, "/models/m") == [("streams", bare), ("streams", fixed)]
+        assert referrers(models, "/models/m/versions/1") == [("streams", fixed)]
+        # The bare name stands for the newest one.
+        assert referrers(models, "/models/m/versions/3") == [("streams", bare)]
+        assert models.delete("/models/m/versions/2").status_code == 204
+        assert models.put("/models/m/aliases/champion", json={"version": 1}).status_code == 201
+        assert models.delete("/models/m/versions/3").status_code == 204
+
+        for name in (fixed, bare):
+            assert streams.delete(f"/{name}").status_code == 204
+        aliased = processor(streams, "aliased", "m@champion")
+        [alias] = referrers(models, "/models/m/versions/1")
+        assert alias == ("models", "models/m/aliases/champion")
+        assert models.delete("/models/m/aliases/champion").status_code == 204
+        assert referrers(models, "/models/m") == [("streams", aliased)]
+        assert streams.delete(f"/{aliased}").status_code == 204
+        assert models.delete("/models/m").status_code == 204
+
+
+def test_a_model_is_kept_while_the_streams_service_is_away(apart):
+    register(apart)
+    service = apart.services["streams"]
+    with apart.client("streams") as streams, apart.client("models") as models:
+        name = processor(streams, "scores", "m")
+        service.stop()
+        for path in ("/models/m/versions/1", "/models/m"):
+            refused = models.delete(path)
+            assert refused.status_code == 503
+            assert "Retry-After" in refused.headers
+        service.start()
+        until = time.monotonic() + 30
+        # One that has failed several times is left alone for a moment.
+        while models.delete("/models/m").status_code == 503:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert referrers(models, "/models/m") == [("streams", name)]

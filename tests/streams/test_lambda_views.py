@@ -18,6 +18,7 @@ from app.streams.views.examples import NEW
 from app.streams.views.reading import FollowedViews
 from app.streams.views.recompute import ViewWorker
 from app.streams.views.speed import SpeedLayer
+from app.streams.views.tables import SpeedState
 from tests.problems import assert_problem
 from tests.yard import Yard
 
@@ -111,6 +112,48 @@ def test_a_view_answers_before_its_first_batch_and_after_it(served):
     assert after["batch_offsets"] == after["speed_offsets"] == {"0": 2, "1": 1}
     listed = client.get(f"{DELAYS}/batches").json["items"]
     assert [item["version"] for item in listed] == [1]
+
+
+def test_a_batch_that_waits_is_cancelled_at_once_and_another_may_follow(served):
+    client, yard = served
+    produce(yard, flight(5))
+    assert client.post(f"{DELAYS}/batches").status_code == 202
+    cancelled = client.post(f"{DELAYS}/batches/1/cancel")
+    assert (cancelled.status_code, cancelled.json["state"]) == (202, "cancelled")
+    assert_problem(client.post(f"{DELAYS}/batches/1/cancel"), 409)
+    assert_problem(client.post(f"{DELAYS}/batches/2/cancel"), 404)
+    assert client.get(DELAYS).json["batch_version"] == 0
+    assert client.post(f"{DELAYS}/batches").json["version"] == 2
+    work(yard)
+    assert client.get(f"{DELAYS}/batches/2").json["outcome"] == "serving"
+    assert client.get(f"{DELAYS}/batches/1").json["state"] == "cancelled"
+
+
+def test_a_batch_that_is_cancelled_while_it_is_made_leaves_no_states(served, monkeypatch):
+    """The speed states of a batch that had failed on the way stayed until its view was deleted."""
+    client, yard = served
+    produce(yard, flight(5), flight(6))
+    fold(yard)
+    client.post(f"{DELAYS}/batches")
+    original = ViewWorker._swap_in
+
+    def cancelled_on_the_way(self, attempt, candidate, results):
+        self._swaps.begin(candidate)
+        told = client.post(f"{DELAYS}/batches/1/cancel")
+        assert (told.status_code, told.json["state"]) == (202, "cancelling")
+        produce(yard, flight(7), flight(8))
+        fold(yard)
+        original(self, attempt, candidate, results)
+
+    monkeypatch.setattr(ViewWorker, "_swap_in", cancelled_on_the_way)
+    work(yard)
+    assert client.get(f"{DELAYS}/batches/1").json["state"] == "cancelled"
+    view = client.get(DELAYS).json
+    assert view["batch_version"] == 0
+    yard.wiring.lambda_views.leftovers.sweep()
+    with yard.wiring.database("streams").read() as session:
+        assert {state.number for state in session.query(SpeedState)} == {0}
+    assert client.get(f"{DELAYS}/state").json["behind"] == 0
 
 
 def test_a_batch_is_made_when_enough_records_have_come(served):

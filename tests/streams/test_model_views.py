@@ -13,6 +13,7 @@ from app.streams.views import batches as batches_module
 from app.streams.views.model_batches import ModelBatches
 from app.streams.views.speed import Place
 from app.streams.views.tables import SpeedState, ViewBatch
+from tests.problems import assert_problem
 from tests.streams.flights import moments
 from tests.streams.model_viewing import LATE, VIEWS, ModelViewing
 
@@ -178,6 +179,19 @@ def test_a_new_batch_takes_over_at_once_and_the_metrics_go_on(viewing):
     assert told["in_all"]["merged"]["count"] == before
     assert told["since_batch"]["merged"]["count"] == 0
     assert all(one["waiting"] < 50 for one in told["partitions"])
+
+
+def test_a_views_model_is_kept_as_far_as_the_view_needs_it(viewing):
+    """The version that answers were merged with could be deleted."""
+    client, serving = viewing.client(), viewing.told("")["batch_version"]
+    number = viewing.told(f"/batches/{serving}")["training"]["model_version"]
+    model = "/api/v1/models/late-flights"
+    for path in (model, f"{model}/versions/{number}", "/api/v1/datasets/landed-flights"):
+        problem = assert_problem(client.delete(path), 409)
+        told = {(one["service"], one["subject"]) for one in problem["referrers"]}
+        assert ("streams", "lambda-views/late") in told
+    assert number > 1
+    assert client.delete(f"{model}/versions/1").status_code == 204
 
 
 def test_before_the_first_batch_the_learners_answer_alone_or_not_at_all(viewing):

@@ -105,7 +105,7 @@ class Viewing:
         self.speed = SpeedLayer(self.database, self.log, clock)
         self.swaps = Swaps(self.database, self.store, clock)
         self.worker = ViewWorker(self.database, self.store, self.log, clock=clock)
-        self.batches = ViewBatches(self.database, self.ring, self.queue, self.log)
+        self.batches = ViewBatches(self.database, self.ring, self.queue, self.log, None)
         self.answers = self.replica()
         self.aggregation = Aggregation.of(definition)
         self.view_id = found.id if found else self._make_view(definition)

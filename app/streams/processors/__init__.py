@@ -8,6 +8,7 @@ Events: ``processor.created updated paused resumed reset deleted``.
 ``service`` is what clients can do. A processor process has a ``runtime``, which takes part in the
 groups of all that is to be ``reading``, and a ``lane`` for each partition that it is given; the
 lane hands records to a handler of the processor's kind (``handling``) and keeps what follows in one
-transaction. The kinds are ``predict``, ``aggregate`` (over ``windows``, which is pure) and
-``webhook`` (by ``hook_guard`` and ``hook_signature``, which are pure); ``kinds`` lists them.
+transaction. The kinds are ``predict``, ``aggregate`` (over ``windows``, which is pure), ``learn``,
+``archive`` and ``webhook`` (by ``hook_guard`` and ``hook_signature``, which are pure); ``kinds``
+lists them.
 """

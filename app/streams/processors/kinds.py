@@ -28,12 +28,15 @@ _MOST_OVERLAP: Final = 100
 class KindRules:
     """What the API must know of a kind.
 
-    ``is_folded``: what has been kept would not fit another configuration. ``check`` raises Invalid
-    for a configuration that its schema lets pass, with a pointer into the body.
+    ``is_folded``: what has been kept would not fit another configuration; ``fixed`` are members of
+    one that can't be changed either. ``scope`` is what its maker must hold besides. ``check``
+    raises Invalid for a configuration that its schema lets pass, with a pointer into the body.
     """
 
     has_output: bool
     is_folded: bool = False
+    fixed: frozenset[str] = frozenset()
+    scope: str | None = None
     check: Callable[[Mapping[str, Any]], None] = lambda _config: None
 
 
@@ -43,6 +46,12 @@ def rules(guard: HookGuard) -> dict[str, KindRules]:
         PREDICT: KindRules(has_output=True),
         AGGREGATE: KindRules(has_output=True, is_folded=True, check=check_windows),
         LEARN: KindRules(has_output=True, is_folded=True, check=check_learning),
+        ARCHIVE: KindRules(
+            has_output=False,
+            fixed=frozenset({"columns", "include"}),
+            scope="datasets:write",
+            check=check_archive,
+        ),
         WEBHOOK: KindRules(has_output=False, check=lambda config: check_hook(guard, config)),
     }
 
@@ -63,6 +72,15 @@ def check_windows(config: Mapping[str, Any]) -> None:
 def check_learning(config: Mapping[str, Any]) -> None:
     """Raise Invalid for names that clash."""
     refuse_clashes(config, LEARN)
+
+
+def check_archive(config: Mapping[str, Any]) -> None:
+    """Raise Invalid for a name that stands twice."""
+    for member in ("columns", "include"):
+        names = config[member] or []
+        for place, name in enumerate(names):
+            if name in names[:place]:
+                raise Invalid.at(f"/archive/{member}/{place}", "duplicate", "It stands twice")
 
 
 def check_hook(guard: HookGuard, config: Mapping[str, Any]) -> None:
@@ -109,7 +127,10 @@ class ProcessorWork:
             config=row.config,
             stopping=lease.stopping,
         )
-        duty = Duty(self.kind, share, row.topic_id, row.output_id, row.dead_letter_id, row.tries)
+        topics = (row.topic_id, row.output_id, row.dead_letter_id)
+        # Of an archive, as many as a part has; all other kinds take what comes.
+        most = min(self.kind.most, row.config.get("rows", self.kind.most))
+        duty = Duty(self.kind, share, *topics, tries=row.tries, most=most)
         return Lane(duty, lease, self.tools)
 
 

@@ -65,6 +65,7 @@ class Duty:
     output_id: str | None
     dead_letter_id: str | None
     tries: int
+    most: int
 
 
 class Lane:
@@ -124,7 +125,7 @@ class Lane:
 
     def _read(self) -> Sequence[Record]:
         singly = self.offset < self._singly_below
-        most = 1 if singly else self._duty.kind.most
+        most = 1 if singly else self._duty.most
         return self._tools.log.read(
             self._duty.topic_id, self._duty.share.partition, self.offset, most
         )

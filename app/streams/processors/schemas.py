@@ -25,12 +25,13 @@ from app.kernel.http.fields import (
 )
 from app.streams import examples
 from app.streams.learning.schemas import Learning, LearningIn
+from app.streams.processors.archive import MOST_ROWS, PLACES
 from app.streams.processors.hook_signature import PATTERN as SECRET_PATTERN
 from app.streams.processors.positions import EARLIEST, LATEST, OFFSETS, STARTS, TIME
 from app.streams.processors.tables import PAUSED, RUNNING
 from app.streams.processors.windows import FUNCTIONS
 
-KINDS = ("predict", "aggregate", "learn", "webhook")
+KINDS = ("predict", "aggregate", "learn", "archive", "webhook")
 STATES = (RUNNING, PAUSED)
 _YEAR = 366 * 86_400
 _REFERENCE = f"^{NAME_PATTERN}(@{NAME_PATTERN}|/[1-9][0-9]{{0,8}})?"
@@ -112,6 +113,35 @@ class AggregateProcessorIn(Input):
     )
 
 
+class ArchiveProcessorIn(Input):
+    """Keep each record, an object of plain values, as a row of a dataset's version."""
+
+    dataset = Name(required=True, metadata=described("It is made where it isn't there."))
+    rows = Integer(
+        load_default=10_000,
+        validate=Range(1, MOST_ROWS),
+        metadata=described("Of a partition, make a version of each so many records."),
+    )
+    seconds = Float(
+        load_default=300.0,
+        validate=Range(1, _YEAR),
+        metadata=described("Make one of fewer when the first has waited so long."),
+    )
+    columns = fields.List(
+        fields.String(validate=Length(1, 200)),
+        load_default=None,
+        allow_none=True,
+        validate=Length(1, 1000),
+        metadata=described("The fields that become columns, null where missing; default: all."),
+    )
+    include = fields.List(
+        fields.String(validate=OneOf(PLACES)),
+        load_default=list,
+        validate=Length(max=len(PLACES)),
+        metadata=described("What else of a record becomes a column: `record_offset` .."),
+    )
+
+
 class WebhookProcessorIn(Input):
     """Send each record to a URL, in order of its partition, at least once."""
 
@@ -158,6 +188,7 @@ class ProcessorIn(Input):
     predict = fields.Nested(PredictProcessorIn)
     aggregate = fields.Nested(AggregateProcessorIn)
     learn = fields.Nested(LearningIn)
+    archive = fields.Nested(ArchiveProcessorIn)
     webhook = fields.Nested(WebhookProcessorIn)
 
     @validates_schema(skip_on_field_errors=True)
@@ -178,6 +209,10 @@ class ProcessorPatch(Input):
     )
     learn = fields.Nested(
         LearningIn, metadata=described("It can't be changed: what is learnt would not fit.")
+    )
+    archive = fields.Nested(
+        ArchiveProcessorIn,
+        metadata=described("As a whole; `columns` and `include` can't be changed."),
     )
     webhook = fields.Nested(WebhookProcessorIn, metadata=described("Of this kind: as a whole."))
 
@@ -262,6 +297,16 @@ class AggregateProcessor(Output):
     emit = fields.String(required=True)
 
 
+class ArchiveProcessor(Output):
+    """What an ``archive`` does."""
+
+    dataset = fields.String(required=True)
+    rows = fields.Integer(required=True)
+    seconds = fields.Float(required=True)
+    columns = fields.List(fields.String(), required=True, allow_none=True)
+    include = fields.List(fields.String(), required=True)
+
+
 class WebhookProcessor(Output):
     """What a ``webhook`` does; its secret is not shown."""
 
@@ -286,6 +331,7 @@ class ProcessorSummary(Resource):
     predict = fields.Nested(PredictProcessor)
     aggregate = fields.Nested(AggregateProcessor)
     learn = fields.Nested(Learning)
+    archive = fields.Nested(ArchiveProcessor)
     webhook = fields.Nested(WebhookProcessor)
     created_at = UtcTime(required=True)
     updated_at = UtcTime(required=True)

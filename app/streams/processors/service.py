@@ -144,7 +144,7 @@ class Processors:
     def create(self, call: Call, body: Mapping[str, Any]) -> Shown:
         """A new processor; raises Invalid for a topic that isn't there, Conflict for its name."""
         kind, config = body["kind"], dict(body[body["kind"]])
-        self._kinds[kind].check(config)
+        _permit(call, self._kinds[kind], config)
         with self._database.read() as session:
             topic = _topic(session, call, body["topic"], "/topic")
         # The log may be elsewhere: it is asked before the transaction.
@@ -181,7 +181,7 @@ class Processors:
                 if member in changes:
                     setattr(row, member, changes[member])
             if row.kind in changes:
-                row.config = self._changed(row, changes[row.kind])
+                row.config = self._changed(call, row, changes[row.kind])
                 self._fence(change.session, row)
             others = self._kinds.keys() & changes.keys() - {row.kind}
             if others:
@@ -282,13 +282,14 @@ class Processors:
                 row, member.replace("topic", "id") if member != "topic" else "topic_id", topic.id
             )
 
-    def _changed(self, row: Processor, config: Mapping[str, Any]) -> dict[str, Any]:
+    def _changed(self, call: Call, row: Processor, config: Mapping[str, Any]) -> dict[str, Any]:
         rules = self._kinds[row.kind]
         merged = {**row.config, **config}
-        if rules.is_folded and merged != row.config:
-            detail = "What is folded would not fit any more: make another processor"
+        changed = {name for name, value in merged.items() if value != row.config.get(name)}
+        if changed if rules.is_folded else changed & rules.fixed:
+            detail = "What is kept would not fit any more: make another processor"
             raise Invalid.at(f"/{row.kind}", "immutable", detail)
-        rules.check(merged)
+        _permit(call, rules, merged)
         return merged
 
     def _fence(self, session: Session, row: Processor) -> None:
@@ -309,6 +310,13 @@ def find_processor(session: Session, call: Call, name: str, *, lock: bool = Fals
     """A processor of the caller's project; raises NotFound."""
     query = select(Processor).where(Processor.project == call.project, Processor.name == name)
     return the_row(session, query, f"There is no processor {name}", lock=lock)
+
+
+def _permit(call: Call, rules: KindRules, config: Mapping[str, Any]) -> None:
+    """Raise Invalid, and Forbidden for what the caller could not do by itself."""
+    if rules.scope is not None:
+        call.require(rules.scope)
+    rules.check(config)
 
 
 def told_of(row: Processor) -> dict[str, Any]:

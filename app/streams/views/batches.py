@@ -19,6 +19,7 @@ from app.kernel.long_work.lifecycle import ENDED, SUCCEEDED, Made
 from app.kernel.signing import KeyRing
 from app.kernel.sql import Database, new_id, utc_now
 from app.streams.views.lookup import find_view
+from app.streams.views.ports import Training
 from app.streams.views.tables import LambdaView, Offsets, ViewBatch
 
 JOB: Final = "view_batch"
@@ -44,10 +45,16 @@ class ViewBatches(WorkDesk[ViewBatch]):
     """What can be done with the batches of views."""
 
     def __init__(
-        self, database: Database, ring: KeyRing, jobs: BoundedQueue, record_log: RecordLog
+        self,
+        database: Database,
+        ring: KeyRing,
+        jobs: BoundedQueue,
+        record_log: RecordLog,
+        training: Training,
     ) -> None:
         super().__init__(KIND, database, ring, jobs)
         self._log = record_log
+        self._training = training
 
     def of_view(self, call: Call, name: str, arguments: Mapping[str, Any]) -> Page[ViewBatch]:
         """The batches of a view."""
@@ -81,6 +88,17 @@ class ViewBatches(WorkDesk[ViewBatch]):
             batch = self._numbered_next(change, view, cause)
             self._enqueue(change, batch)
             change.answer(batch)
+        return batch
+
+    def cancel(self, call: Call, work_id: str) -> ViewBatch:
+        """Stop it, and the training run that it waits for; Conflict once ended.
+
+        A run that it has just asked for, and doesn't know yet, is stopped by its worker.
+        """
+        batch = super().cancel(call, work_id)
+        run = (batch.training or {}).get("run")
+        if run is not None:
+            self._training.cancel(call, run)
         return batch
 
     def _numbered_next(self, change: Change, view: LambdaView, cause: str) -> ViewBatch:

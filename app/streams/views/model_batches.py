@@ -15,7 +15,7 @@ from app.kernel import faults
 from app.kernel.artifacts.store import ArtifactStore
 from app.kernel.errors import Invalid
 from app.kernel.jobs.claims import Later
-from app.kernel.long_work.handler import Attempt, WorkFailed
+from app.kernel.long_work.handler import Attempt, WorkCancelled, WorkFailed
 from app.kernel.long_work.lifecycle import CANCELLED, FAILED, SUCCEEDED
 from app.streams.views.contents import FOLDER
 from app.streams.views.gathering import Gathering, TooManyExamples
@@ -73,6 +73,15 @@ class ModelBatches:
         }
         counts = {"records": gathering.records, "skipped": gathering.skipped}
         attempt.keep(offsets=cut, training=training, **counts)
+        self._check(attempt, run)
+
+    def _check(self, attempt: Attempt[ViewBatch], run: str) -> None:
+        """Raise WorkCancelled for a batch that was cancelled before the run was known to be its."""
+        try:
+            attempt.check()
+        except WorkCancelled:
+            self._training.cancel(attempt.call, run)
+            raise
 
     def _gather(
         self,

@@ -5,8 +5,9 @@ from contextlib import suppress
 from typing import Any, Final
 
 from app.kernel.auth import Call
-from app.kernel.errors import Conflict
+from app.kernel.errors import Conflict, NotFound, Unavailable
 from app.kernel.peers import Peer
+from app.streams.processors.peers import make_dataset
 
 _UPLOAD_SECONDS: Final = 600.0
 
@@ -21,10 +22,7 @@ class TrainingPeers:
 
     def keep_rows(self, call: Call, dataset: str, rows: Sequence[Mapping[str, Any]]) -> int:
         """Make rows a version; see the port."""
-        with suppress(Conflict):
-            self._datasets.ask(
-                call, "POST", "/datasets", scope="datasets:write", json={"name": dataset}
-            )
+        make_dataset(self._datasets, call, dataset)
         reply = self._datasets.ask(
             call,
             "POST",
@@ -46,6 +44,12 @@ class TrainingPeers:
         """A run; see the port."""
         path = f"/training-runs/{run}"
         return dict(self._training.ask(call, "GET", path, scope="runs:read").json)
+
+    def cancel(self, call: Call, run: str) -> None:
+        """Stop a run; see the port."""
+        path = f"/training-runs/{run}/cancel"
+        with suppress(Conflict, NotFound, Unavailable):
+            self._training.ask(call, "POST", path, scope="runs:write")
 
     def version(self, call: Call, model: str, version: int) -> Mapping[str, Any]:
         """A version; see the port."""

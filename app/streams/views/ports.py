@@ -21,6 +21,9 @@ class Training(Protocol):
     def run(self, call: Call, run: str) -> Mapping[str, Any]:
         """A run: ``state``, ``error`` and, once it has succeeded, ``model_version``."""
 
+    def cancel(self, call: Call, run: str) -> None:
+        """Stop a run, unless it has ended or can't be told now."""
+
     def version(self, call: Call, model: str, version: int) -> Mapping[str, Any]:
         """A version with its ``signature``; raises NotFound."""
 

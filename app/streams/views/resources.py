@@ -7,6 +7,7 @@ from flask.views import MethodView
 
 from app.kernel.auth import secured
 from app.kernel.http.api import Blueprint, current_call
+from app.kernel.http.spec import Action
 from app.kernel.long_work.views import WaitQuery, watched
 from app.streams.views import examples, schemas
 from app.streams.views.batches import BATCHES
@@ -111,6 +112,23 @@ class ViewBatch(MethodView):
         batches = _views().batches
         batch = batches.numbered(current_call(), view, version)
         return watched(batches, batch.id, arguments["wait"])
+
+
+@blp.route("/api/v1/lambda-views/<name:view>/batches/<n:version>/cancel")
+class CancelViewBatch(Action):
+    """The end of a batch before its time."""
+
+    @secured("topics:write")
+    @blp.creates(202, schemas.ViewBatchOut)
+    @blp.alt_response(409, "Conflict")
+    def post(self, view: str, version: int) -> Any:
+        """Cancel a batch of a Lambda view, with its training run
+
+        Answers stay merged with the batch before it. 409 for one that has ended.
+        """
+        batches = _views().batches
+        batch = batches.numbered(current_call(), view, version)
+        return batches.cancel(current_call(), batch.id)
 
 
 @blp.route("/api/v1/lambda-views/<name:view>/state")

@@ -29,6 +29,7 @@ from app.streams.views.batches import JOB, ViewBatches, batches_of
 from app.streams.views.contents import HeldBatches
 from app.streams.views.leftovers import ViewLeftovers
 from app.streams.views.lookup import find_view
+from app.streams.views.ports import Training
 from app.streams.views.swap import Swaps, add_states
 from app.streams.views.tables import AGGREGATE, MODEL, LambdaView, Offsets, SpeedState
 
@@ -87,6 +88,7 @@ class LambdaViews:
         *,
         jobs: BoundedQueue,
         record_log: RecordLog,
+        training: Training,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._database = database
@@ -98,7 +100,7 @@ class LambdaViews:
         self._clock = clock
         self._swaps = Swaps(database, store, clock)
         self.leftovers = ViewLeftovers(database, store, self._swaps)
-        self.batches = ViewBatches(database, ring, jobs, record_log)
+        self.batches = ViewBatches(database, ring, jobs, record_log, training)
         self.answers = Answers(database, ring, HeldBatches(store), record_log, clock)
 
     def list(self, call: Call, arguments: Mapping[str, Any]) -> Page[LambdaView]:

@@ -97,17 +97,25 @@ class Swaps:
         return True
 
     def tidy(self, view_id: str) -> None:
-        """Drop what only earlier batches needed: rows, contents but the last, old batches."""
+        """Drop what no batch needs any more: states and rows, contents but the last, old batches.
+
+        What is there is read first and what needs it last: a batch that begins, or is swapped in
+        meanwhile, loses nothing.
+        """
+        numbers: set[int] = set()
         with self._database.read() as session:
-            view = session.get(LambdaView, view_id)
+            for table in (SpeedRow, SpeedState):
+                found = select(table.number).where(table.view_id == view_id).distinct()
+                numbers.update(session.scalars(found))
             query = select(ViewBatch).where(ViewBatch.view_id == view_id)
             batches = list(session.scalars(query.order_by(ViewBatch.number.desc())))
-            rows = select(SpeedRow.number).where(SpeedRow.view_id == view_id).distinct()
-            numbers = set(session.scalars(rows))
+            view = session.get(LambdaView, view_id)
         needed = {batch.number for batch in batches if not batch.ended}
         if view is not None:
             needed.add(view.serving_number)
         for number in numbers - needed:
+            with self._database.write() as session:
+                _forget_states(session, view_id, number)
             self._drop_rows(view_id, number)
         served = [batch for batch in batches if batch.outcome == SWAPPED]
         # A request that has just read which batch was in place finds its rows all the same.

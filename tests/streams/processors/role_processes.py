@@ -27,13 +27,15 @@ def run(environment, name, faults_text):
 class Crew:
     """Processes of an installation; one that has died is started again under its name."""
 
-    def __init__(self, yard, count=2, faults_text=""):
+    def __init__(self, yard, count=2, faults_text="", sockets=None):
+        """``sockets`` is a folder where others of the installation answer already."""
         self.kills = 0
-        self._faults = faults_text
+        self.faults = faults_text
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(PRELOAD)
         self._folder = tempfile.TemporaryDirectory(prefix="my-")
-        (yard.settings.instance / "sockets").write_text(self._folder.name)
+        self._sockets = sockets or Path(self._folder.name)
+        (yard.settings.instance / "sockets").write_text(str(self._sockets))
         self._environment = yard.settings.environment()
         self._processes = {f"processor-{number + 1}": None for number in range(count)}
         self.look_after()
@@ -44,10 +46,14 @@ class Crew:
             if process is None or not process.is_alive():
                 if process is not None:
                     self.kills += 1
-                (Path(self._folder.name) / name).unlink(missing_ok=True)
-                arguments = (self._environment, name, self._faults)
+                (self._sockets / name).unlink(missing_ok=True)
+                arguments = (self._environment, name, self.faults)
                 self._processes[name] = started = self._context.Process(target=run, args=arguments)
                 started.start()
+
+    def has_lost_one(self):
+        """Whether one doesn't live any more."""
+        return not all(process.is_alive() for process in self._processes.values())
 
     def kill_one(self, chance=random):
         """End one without a chance to tidy up."""
