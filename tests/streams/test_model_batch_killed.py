@@ -10,7 +10,6 @@ from tests.streams.flights import moments
 from tests.streams.model_viewing import VIEWS, ModelViewing
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
-STREAM = moments(60)
 CUT, MEANWHILE, END = 1500, 1700, 1900
 
 
@@ -28,7 +27,7 @@ def viewing(request, tmp_path, workers):
     made = ModelViewing(tmp_path / "home", url)
     for name in ("calm", "shot"):
         made.make_view(name, model=name, dataset=name)
-    made.produce(STREAM[:CUT])
+    made.produce(moments(60)[:CUT])
     made.fold()
     yield made
     workers.end()
@@ -81,14 +80,14 @@ def test_a_batch_whose_worker_is_killed_comes_into_place_once(viewing, workers, 
     came = viewing.told("", "shot")["batch_version"] == 1
     assert came is (moment == "swapped")
     if came:
-        viewing.produce(STREAM[CUT:MEANWHILE])
+        viewing.produce(moments(60)[CUT:MEANWHILE])
         viewing.fold()
     workers.start(viewing)
     batch = ended(viewing, "shot")
     assert (batch["outcome"], batch["records"]) == ("serving", CUT)
     # Of one that is in place already the next worker says no more than that.
     assert batch["attempt"] > 1 or came
-    viewing.produce(STREAM[MEANWHILE if came else CUT : END])
+    viewing.produce(moments(60)[MEANWHILE if came else CUT : END])
     viewing.fold()
     assert states(viewing, "shot") == states(viewing, "calm")
     assert numbers(viewing, "shot") == [{1}, {1}]
