@@ -11,11 +11,17 @@ import urllib.request
 import psutil
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from tests.yard import Yard
 
 # What stays is looked through less often: of all the processor time it took a tenth.
 gc.set_threshold(20_000, 20, 20)
+# How long an example takes depends on what else the machine does.
+settings.register_profile(
+    "unhurried", settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+)
+settings.load_profile("unhurried")
 # Where rich is installed, structlog has it draw each traceback, which takes a second.
 _renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 structlog.configure(processors=[*structlog.get_config()["processors"][:-1], _renderer])

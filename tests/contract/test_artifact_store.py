@@ -142,7 +142,9 @@ def test_what_is_missing_is_told(store: ArtifactStore, tmp_path: Path) -> None:
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(
     pieces=st.lists(st.binary(max_size=300), max_size=4),

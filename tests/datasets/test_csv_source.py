@@ -197,7 +197,9 @@ CELLS = st.text(st.sampled_from('ab,;"\n\r\té \\'), max_size=6)
 
 
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(
     rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=12),

@@ -89,7 +89,7 @@ def test_a_server_does_not_start_on_a_damaged_file(home):
     command = [sys.executable, "-m", "app", "serve", "--home", str(home), "--port", "1"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MODELYARD_")}
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100, check=False
     )
     assert done.returncode == 1
     assert f"{database(home)} is damaged" in done.stdout + done.stderr

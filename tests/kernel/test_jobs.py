@@ -226,7 +226,9 @@ class TestMetrics:
 
 class TestClaim:
     @settings(
-        max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+        max_examples=15,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     )
     @given(priorities=st.lists(st.integers(1, 9), max_size=8))
     def test_goes_by_priority_then_age(self, queue, priorities):

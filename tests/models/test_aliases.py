@@ -199,7 +199,9 @@ def test_reading_is_not_enough_to_move_an_alias(shared_yard: Modelyard) -> None:
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(steps=st.lists(st.sampled_from([1, 2, 3, "back"]), max_size=12))
 def test_rollbacks_undo_sets_like_a_stack(shared_yard: Modelyard, steps: list[int | str]) -> None:

@@ -323,7 +323,7 @@ JSON = st.recursive(
 @settings(
     max_examples=60,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(path=st.sampled_from(list(_paths(SCHEMA))), value=JSON)
 def test_any_change_of_a_schema_is_taken_or_refused(

@@ -104,7 +104,9 @@ MASSES = st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.integers
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(st.fixed_dictionaries({"mass": MASSES, "island": TEXTS}), min_size=1, max_size=9))
 def test_whatever_the_rows_hold_all_forms_say_the_same(predicting, rows):
