@@ -49,7 +49,7 @@ def sound_trace(traceparent: str | None, tracestate: str | None = None) -> Trace
     known = _KNOWN_FLAGS if found["version"] == "00" else _SAMPLED
     flags = int(found["flags"], 16) & known
     parent = f"00-{found['trace']}-{found['span']}-{flags:02x}"
-    return Trace(parent, _sound_state(tracestate or ""))
+    return Trace(parent, _sound_state(tracestate) if tracestate else "")
 
 
 def trace_in(headers: Mapping[str, str], prefix: str = "") -> Trace | None:

@@ -58,6 +58,8 @@ class Recorded(Span):
 
     def describe(self, attributes: Attributes, name: str | None = None) -> None:
         """Say more of it, or name it better."""
+        if not self._span.is_recording():
+            return
         self._span.set_attributes(attributes)
         if name is not None:
             self._span.update_name(name)
