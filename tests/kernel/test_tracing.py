@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from prometheus_client import CollectorRegistry
 
 from app.__main__ import main
+from app.examination import parts
 from app.kernel.auth import Call
 from app.kernel.errors import Invalid, Unavailable
 from app.kernel.jobs.queue import JobQueue
@@ -316,6 +317,13 @@ def test_without_the_packages_no_server_starts_and_the_doctor_says_why(
     done = CliRunner().invoke(main, [command, "--home", str(tmp_path / "home")], env=ENDPOINT)
     assert done.exit_code == 1
     assert "pip install 'modelyard[otel]'" in done.output
+
+
+def test_the_doctor_says_where_traces_go(sqlite_yard, monkeypatch):
+    assert not any("traces" in found.text for found in parts(sqlite_yard.wiring, deep=False))
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")
+    found = [found.text for found in parts(sqlite_yard.wiring, deep=False) if found.well]
+    assert "traces to http://collector:4318" in found
 
 
 def test_where_no_receiver_is_named_nothing_of_it_is_imported():
