@@ -23,7 +23,7 @@ class PeerReferrer:
         self._tells_default = tells_default
 
     def references(
-        self, call: Call, model: str, version: int | None, *, is_default: bool
+        self, call: Call, model: str, version: int | None, *, is_default: bool = False
     ) -> list[Reference]:
         """What of that service refers to a version, or to any part of the model."""
         if version is not None and self._whole_models_only:

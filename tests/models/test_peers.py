@@ -11,6 +11,7 @@ from app.kernel.peers import Peer
 from app.kernel.signing import KeyRing
 from app.models.peers import PeerReferrer
 from app.models.ports import Reference
+from app.settings_table import SERVICES
 from tests.models.modelyard import API, Modelyard
 
 RING = KeyRing(["s" * 40])
@@ -51,6 +52,15 @@ def test_who_names_whole_models_is_not_asked_about_a_version() -> None:
     assert [query for _, query in training.asked] == [{"model": ["penguins"]}]
 
 
+def test_who_may_mean_a_version_by_the_bare_name_is_told_which_that_is() -> None:
+    streams = Training()
+    referrer = PeerReferrer(streams.peer(), tells_default=True)
+    referrer.references(CALL, "penguins", 3, is_default=True)
+    referrer.references(CALL, "penguins", 2)
+    asked = [query.get("is_default") for _, query in streams.asked]
+    assert asked == [["true"], None]
+
+
 @pytest.mark.parametrize("status", ["404 Not Found", "403 Forbidden", "422 X", "500 X", "503 X"])
 def test_whatever_is_no_answer_means_that_nobody_knows(status: str) -> None:
     training = Training(status, b"{}")
@@ -59,7 +69,7 @@ def test_whatever_is_no_answer_means_that_nobody_knows(status: str) -> None:
 
 
 def test_a_model_is_deleted_where_all_services_are_at_home(tmp_path: Any) -> None:
-    yard = Modelyard(tmp_path, services=("access", "datasets", "models", "training", "predictions"))
+    yard = Modelyard(tmp_path, services=SERVICES)
     yard.app.extensions["models"] = yard.wiring.models
     yard.register()
     yard.register()
