@@ -36,7 +36,7 @@ def free_port() -> int:
 @cache
 def _own_ports(_process: int) -> Iterator[int]:
     """The ports of this process's block, over and over; it is locked until the process ends."""
-    folder = Path(tempfile.gettempdir()) / "modelyard-test-ports"
+    folder = Path(tempfile.gettempdir()) / f"modelyard-test-ports-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     for first in range(_FIRST, _LAST, _BLOCK):
         held = (folder / str(first)).open("ab")
