@@ -254,7 +254,7 @@ def doctor(
     findings = chain(
         () if remote else examine(settings, repair=repair),
         examine_installation(settings) if settings.peer_urls or remote else (),
-        examine_gateway(settings, gateway) if gateway else (),
+        examine_gateway(gateway) if gateway else (),
         examine_monitors(monitors),
     )
     sys.exit(_told(findings, as_json=as_json))

@@ -7,7 +7,9 @@ routes themselves, so that it can't differ from them. What only peers may ask is
 
 import json
 import re
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -207,16 +209,18 @@ def _passed(service: str, urls: Urls) -> str:
     return f"proxy_pass {urlsplit(urls[service][0]).scheme}://{service};"
 
 
-def examine_gateway(settings: Settings, url: str) -> Iterator[Finding]:
+def examine_gateway(url: str) -> Iterator[Finding]:
     """Whether an address leads to each service by its paths, and to nothing that is for peers.
 
     Each path is asked for without a key: the service that has it answers 401, another one 404.
     """
-    everything = replace(settings, services=SERVICES, database_url="", own_database_urls={})
-    app = create_app(everything, Wiring(everything))
+    with tempfile.TemporaryDirectory() as home:
+        settings = Settings.from_environment({"MODELYARD_HOME": home})
+        with closing(Wiring(settings)) as wiring:
+            samples = list(_samples(create_app(settings, wiring)))
     with httpx.Client(base_url=url.rstrip("/"), timeout=_EXAMINED_SECONDS) as client:
         try:
-            asked = [_misled(client, *sample) for sample in _samples(app)]
+            asked = [_misled(client, *sample) for sample in samples]
         except httpx.HTTPError as error:
             text = f"gateway: {url} can't be asked: {type(error).__name__}"
             yield Finding("bad", text, "start nginx, or mend --gateway")

@@ -49,7 +49,10 @@ class Told:
 def examine_installation(settings: Settings) -> Iterator[Finding]:
     """Look at every service that has a URL; each finding as it is made."""
     missing = [name for name in SERVICES if name not in settings.peer_urls]
-    if missing and settings.peer_urls:
+    if len(missing) == len(SERVICES):
+        yield Finding("bad", "no service has a URL here", "set MODELYARD_ACCESS_URL and the others")
+        return
+    if missing:
         variables = ", ".join(f"MODELYARD_{name.upper()}_URL" for name in missing)
         yield Finding("note", f"not looked at: {', '.join(missing)}", f"set {variables}")
     if not settings.secret and not (settings.instance / "secret").exists():

@@ -217,6 +217,12 @@ def test_without_the_secret_nothing_is_made(environment, apart):
     assert not (apart.home / "nowhere").exists()
 
 
+def test_without_an_address_nothing_is_called_well():
+    assert bad(examine_installation(Settings.from_environment({}))) == [
+        "no service has a URL here: set MODELYARD_ACCESS_URL and the others"
+    ]
+
+
 def test_what_is_not_looked_at_is_told(environment):
     found = examined(environment, MODELYARD_STORE_URL="", MODELYARD_STREAMS_URL="")
     notes = [finding.text for finding in found if finding.level == "note"]

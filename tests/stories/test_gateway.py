@@ -98,8 +98,8 @@ def test_a_service_that_is_away_is_a_problem_of_its_own_paths_only(apart, client
     assert client.get("/models").status_code == 200
 
 
-def test_the_doctor_sees_that_it_leads_to_each_service(apart, gateway):
-    (found,) = examine_gateway(apart.services["access"].settings, gateway)
+def test_the_doctor_sees_that_it_leads_to_each_service(gateway):
+    (found,) = examine_gateway(gateway)
     assert (found.level, found.text) == ("ok", f"the gateway at {gateway} leads to each service")
 
 
@@ -113,12 +113,12 @@ def test_the_doctor_sees_where_it_leads_astray(apart, tmp_path):
     passed = "    location /api/v1/examination { proxy_pass http://models; }\n    location / {"
     made.write_text("\n".join(hidden).replace("    location / {", passed) + "\n")
     with Nginx(made, f"http://127.0.0.1:{port}"):
-        found = list(examine_gateway(settings, f"http://127.0.0.1:{port}"))
+        found = list(examine_gateway(f"http://127.0.0.1:{port}"))
     assert {finding.text for finding in found} == {
         "gateway: /api/v1/examination is for services only, and is passed on",
         "gateway: /api/v1/models does not lead to models: 404",
     }
-    (away,) = examine_gateway(settings, f"http://127.0.0.1:{port}")
+    (away,) = examine_gateway(f"http://127.0.0.1:{port}")
     assert away.advice == "start nginx, or mend --gateway"
 
 
