@@ -29,8 +29,8 @@ _MEGA, _GIGA = 1e6, 1e9
 class Part:
     """How many cores a load keeps busy of one part.
 
-    ``machine``: it is one machine, of ``MACHINE`` cores at most; else there are as many of it as one
-    likes, of a core each, and one to begin with.
+    ``machine``: it is one machine, of ``MACHINE`` cores at most; else there are as many of it as
+    one likes, of a core each, and one to begin with.
     """
 
     name: str
