@@ -29,8 +29,8 @@ EXAMINE: Final = "installation:examine"
 """The scope by which a process is asked what it finds; no key can hold it."""
 ASKED: Final[Mapping[str, tuple[str, ...]]] = {
     "access": ("datasets", "models", "training", "predictions", "streams"),
-    "datasets": ("access", "models", "training", "predictions"),
-    "models": ("access", "training", "predictions"),
+    "datasets": ("access", "models", "training", "predictions", "streams"),
+    "models": ("access", "training", "predictions", "streams"),
     "training": ("access", "datasets", "models"),
     "predictions": ("access", "datasets", "models"),
     "streams": ("access", "datasets", "models", "training", "predictions"),

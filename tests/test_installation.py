@@ -83,7 +83,7 @@ def test_an_installation_that_is_well(environment, apart):
         assert f"{name}: the artifact store is shared" in told
         assert f"{name}: its clock agrees with ours" in told
     assert "training: training asks datasets" in told
-    assert "datasets: datasets asks streams" not in told
+    assert "training: training asks streams" not in told
     assert "all are of version" in told[-1]
     assert not (apart.home / "nowhere").exists(), "looking from outside has made something"
     assert list((apart.home / "store").glob("doctor/*")) == []

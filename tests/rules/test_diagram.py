@@ -54,7 +54,7 @@ def test_it_has_every_service_call_and_floor(app):
     assert wired.asks["training", "datasets"] == {HOLD}
     assert {caller for caller, callee in wired.asks if callee == "access"} == {*SERVICES[1:]}
     assert {ask.scope for ask in wired.asks["datasets", "models"]} == {"references:read"}
-    assert ("datasets", "streams") not in wired.asks
+    assert ("training", "streams") not in wired.asks
     assert {(caller, name) for caller in ASKED for name in ASKED[caller]} == {*wired.asks}
     assert "record log" in wired.stands_on["streams"]
     assert wired.stands_on["access"] == {"database"}
