@@ -1,6 +1,8 @@
 """Files of which all rows are as plain as the first are read a shorter way, with the same end."""
 
 import random
+import subprocess
+import sys
 
 import duckdb
 import numpy as np
@@ -218,3 +220,33 @@ def test_what_a_progress_raises_ends_the_shorter_way(tables, ways):
 def test_integers_are_written_as_their_digits(numbers):
     text = joined([*decimal_words(np.array(numbers, np.int64)), b"\n"], len(numbers))
     assert text.decode().split() == [str(number) for number in numbers]
+
+
+_MEASURED = """
+import sys
+from pathlib import Path
+from app.datasets.ingest.run import ingest
+from app.datasets.ingest_request import IngestRequest
+source, work = map(Path, sys.argv[1:])
+request = IngestRequest(source, "csv")
+ingest(request, parquet=work / "table", rejects=work / "rejects", work=work)
+(line,) = (line for line in open("/proc/self/status") if line.startswith("VmHWM:"))
+print(line.split()[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_large_files_of_different_values_take_little_memory(tmp_path):
+    source = tmp_path / "source.csv"
+    with source.open("w") as file:
+        file.write("id,half,name,moment\n")
+        for number in range(3_000_000):
+            second = f"{number // 3600 % 24:02}:{number // 60 % 60:02}:{number % 60:02}"
+            file.write(f"{number * 97},{number / 2},name {number},2020-01-02T{second}Z\n")
+
+    command = [sys.executable, "-c", _MEASURED, str(source), str(tmp_path)]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
+
+    assert int(told.stdout) * 1024 <= 400 << 20

@@ -275,8 +275,8 @@ class _Ingest:
         """Write what a query gives; raises Miscounted unless it is so many rows."""
         group = max(2048, min(_GROUP_ROWS, _GROUP_BYTES // max(1, row_bytes)))
         options = (
-            "FORMAT parquet, USE_TMP_FILE false, COMPRESSION zstd, WRITE_BLOOM_FILTER false, "
-            f"DICTIONARY_SIZE_LIMIT 1000, ROW_GROUP_SIZE {group}"
+            "FORMAT parquet, USE_TMP_FILE false, COMPRESSION zstd, COMPRESSION_LEVEL 1, "
+            f"WRITE_BLOOM_FILTER false, DICTIONARY_SIZE_LIMIT 1000, ROW_GROUP_SIZE {group}"
         )
         (written,) = engine.row(f"COPY ({query}) TO {literal(str(self._parquet))} ({options})")
         if written != rows:

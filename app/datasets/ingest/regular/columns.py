@@ -4,14 +4,14 @@ A cell is taken only as a column's type is mostly written; whatever else could s
 if it were of the type, raises Irregular.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from app.datasets.ingest.cell_types import NULL_WORDS
-from app.datasets.ingest.regular.counts import Counted, added, counted
+from app.datasets.ingest.regular.counts import Counted, added, counted, less
 from app.datasets.ingest.regular.digits import decimal_words, read_decimals, read_digits
 from app.datasets.ingest.regular.likely import Irregular
 from app.datasets.ingest.regular.pieces import Piece, joined, narrow
@@ -78,9 +78,15 @@ class _Cells:
         first = self.longest - _WORD * (len(self.words) - 1)
         return (narrow(self.words[-1], first), *reversed(self.words[:-1]))
 
-    def without_missing(self) -> tuple[Integers, Integers]:
-        """The lengths, zero where a cell is missing, and those rows; their words are zero, too."""
-        missing = np.flatnonzero(np.isin(self.words[0], _NULLS))
+    def without_missing(self, different: Words | None = None) -> tuple[Integers, Integers]:
+        """The lengths, zero where a cell is missing, and those rows; their words are zero, too.
+
+        ``different``: the different last words of the cells, if they are known.
+        """
+        nulls = _NULLS if different is None else different[np.isin(different, _NULLS)]
+        if not len(nulls):
+            return self.lengths, np.zeros(0, np.int64)
+        missing = np.flatnonzero(np.isin(self.words[0], nulls))
         if not len(missing):
             return self.lengths, missing
         lengths = self.lengths.copy()
@@ -112,12 +118,15 @@ def _counts(values: Integers, missing: Integers, wanted: Wanted) -> tuple[Any, A
     """The counts of the values that aren't missing, and of those chosen among them."""
     if not wanted.counting:
         return None, None
-    chosen = wanted.chosen
+    all_ = counted(values)
     if len(missing):
-        present = _present(missing, len(values))
-        chosen = None if chosen is None else chosen & present
-        return counted(values[present]), None if chosen is None else counted(values[chosen])
-    return counted(values), None if chosen is None else counted(values[chosen])
+        # To take them away is cheaper than to leave them out.
+        all_ = less(all_, counted(values[missing]))
+    if wanted.chosen is None:
+        return all_, None
+    chosen = wanted.chosen.copy()
+    chosen[missing] = False
+    return all_, counted(values[chosen])
 
 
 def _read_integers(cells: _Cells, wanted: Wanted) -> BlockColumn:
@@ -140,7 +149,7 @@ def _whole(words: list[Words], lengths: Integers) -> tuple[Words, Mask]:
     """The whole numbers that texts of digits are, and which of them are no such texts."""
     values, wrong = read_digits(words[0], lengths)
     if len(words) > 1:
-        high, wrong_too = read_digits(words[1], lengths - _WORD)
+        high, wrong_too = read_digits(words[1], lengths, 1)
         values += high * np.uint64(10**_WORD)
         wrong |= wrong_too
     odd = values < _LEAST.take(lengths)
@@ -187,7 +196,14 @@ def _read_numbers(cells: _Cells, wanted: Wanted) -> BlockColumn:
 
 
 def _read_strings(cells: _Cells, wanted: Wanted) -> BlockColumn:
-    lengths, missing = cells.without_missing()
+    counts: Any = None
+    short = len(cells.words) == 1
+    if wanted.counting and short:
+        counts = counted(cells.words[0].view(np.int64))
+    lengths, missing = cells.without_missing(counts and counts[0].view(np.uint64))
+    if counts and len(missing):
+        there = ~np.isin(counts[0].view(np.uint64), _NULLS)
+        counts = counts[0][there], counts[1][there]
     rows = len(lengths)
     offsets = np.zeros(rows + 1, np.int32)
     np.cumsum(lengths, out=offsets[1:])
@@ -195,10 +211,7 @@ def _read_strings(cells: _Cells, wanted: Wanted) -> BlockColumn:
     content = joined(text, rows)
     if len(content) != offsets[-1]:
         raise Irregular
-    counts: Counted | Mapping[bytes, int] | None = None
-    if wanted.counting and len(cells.words) == 1:
-        counts = np.unique(cells.words[0].view(np.int64), return_counts=True)
-    elif wanted.counting:
+    if wanted.counting and not short:
         counts = _text_counts(cells, content, offsets)
     return BlockColumn(
         (_validity(missing, rows), offsets, np.frombuffer(content or b"\0", np.uint8)),
@@ -210,18 +223,8 @@ def _read_strings(cells: _Cells, wanted: Wanted) -> BlockColumn:
 
 def _text_counts(cells: _Cells, content: bytes, offsets: Any) -> dict[bytes, int]:
     """How often each string occurs."""
-    mixed = cells.words[0].copy()
-    for word in cells.words[1:]:
-        mixed ^= mixed >> np.uint64(29)
-        mixed *= np.uint64(0x9E3779B97F4A7C15)
-        mixed += word
-    _, first, of, counts = np.unique(
-        mixed, return_index=True, return_inverse=True, return_counts=True
-    )
-    # Different texts may mix to the same number.
-    if any((word[first][of] != word).any() for word in cells.words):
-        raise Irregular
-    begins, ends = offsets[first].tolist(), offsets[first + 1].tolist()
+    row, _, counts = _different(cells)
+    begins, ends = offsets[row].tolist(), offsets[row + 1].tolist()
     return {
         content[begin:end]: count
         for begin, end, count in zip(begins, ends, counts.tolist(), strict=True)
@@ -253,34 +256,48 @@ def _read_booleans(cells: _Cells, wanted: Wanted) -> BlockColumn:
 
 
 def _read_datetimes(cells: _Cells, wanted: Wanted) -> BlockColumn:
-    """Often many rows have the same datetime one after the other: it is read once."""
-    changes = np.ones(len(cells.lengths), np.bool_)
-    np.not_equal(cells.words[0][1:], cells.words[0][:-1], out=changes[1:])
-    for word in cells.words[1:]:
-        changes[1:] |= word[1:] != word[:-1]
-    first = np.flatnonzero(changes)
-    runs = np.diff(first, append=len(changes))
-    gone = np.isin(cells.words[0][first], _NULLS)
-    stamps = np.zeros(len(first), np.int64)
-    there = first[~gone]
+    """Many rows have the same datetime, mostly: each is read once."""
+    row, of, counts = _different(cells)
+    gone = np.isin(cells.words[0][row], _NULLS)
+    stamps = np.zeros(len(row), np.int64)
+    there = row[~gone]
     stamps[~gone] = read_stamps(cells.block, cells.ends[there], cells.lengths[there])
     text = [piece for piece in decimal_words(stamps) if piece.any()]
     for piece in text:
         piece[gone] = 0
-    values = np.repeat(stamps, runs)
-    missing = np.flatnonzero(np.repeat(gone, runs))
-    counts, sampled = None, None
+    missing = np.flatnonzero(gone[of]) if gone.any() else np.zeros(0, np.int64)
+    found, sampled = None, None
     if wanted.counting:
-        counts = added(stamps[~gone], runs[~gone])
+        found = added(stamps[~gone], counts[~gone])
         if wanted.chosen is not None:
-            sampled = counted(values[wanted.chosen & _present(missing, len(values))])
+            times = np.bincount(of[wanted.chosen], minlength=len(row))
+            times[gone] = 0
+            seen = np.flatnonzero(times)
+            sampled = added(stamps[seen], times[seen])
     return BlockColumn(
-        (_validity(missing, len(values)), values),
-        tuple(np.repeat(piece, runs) for piece in text),
+        (_validity(missing, len(of)), stamps.take(of)),
+        tuple(piece.take(of) for piece in text),
         len(missing),
-        counts,
+        found,
         sampled,
     )
+
+
+def _different(cells: _Cells) -> tuple[Integers, Integers, Integers]:
+    """A row in which each different cell stands, which of them is in each row, and how often each
+    occurs."""
+    mixed = cells.words[0].copy()
+    for word in cells.words[1:]:
+        mixed ^= mixed >> np.uint64(29)
+        mixed *= np.uint64(0x9E3779B97F4A7C15)
+        mixed += word
+    numbers, of = np.unique(mixed, return_inverse=True)
+    row = np.zeros(len(numbers), np.int64)
+    row[of] = np.arange(len(of))
+    # Different texts may mix to the same number.
+    if any((word[row].take(of) != word).any() for word in cells.words):
+        raise Irregular
+    return row, of, np.bincount(of)
 
 
 _READERS: dict[str, Callable[[_Cells, Wanted], BlockColumn]] = {

@@ -102,7 +102,8 @@ class RegularConversion:
         if not self._sampling:
             return None
         numbers = np.arange(first_row + 1, first_row + rows + 1, dtype=np.int64)
-        return (numbers * SPREAD) % SPREAD_END < spread_threshold(self._file.rows)
+        # The end is a power of two.
+        return (numbers * SPREAD) & (SPREAD_END - 1) < spread_threshold(self._file.rows)
 
     def _taken(self, block: _Block) -> tuple[int, list[Buffers]]:
         self._sha256.update(block.text)

@@ -21,7 +21,20 @@ def counted(values: Integers) -> Counted:
         counts = np.bincount(values - least)
         found = np.flatnonzero(counts)
         return found + least, counts[found]
-    return np.unique(values, return_counts=True)
+    values = np.sort(values)
+    changes = np.flatnonzero(values[1:] != values[:-1])
+    changes += 1
+    first = np.concatenate([[0], changes])
+    return values[first], np.diff(first, append=len(values))
+
+
+def less(all_: Counted, some: Counted) -> Counted:
+    """The counts without some of the occurrences."""
+    values, counts = all_
+    counts = counts.copy()
+    counts[np.searchsorted(values, some[0])] -= some[1]
+    left = np.flatnonzero(counts)
+    return values[left], counts[left]
 
 
 def added(values: Integers, counts: Integers) -> Counted:

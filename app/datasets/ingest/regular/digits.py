@@ -18,16 +18,14 @@ _POINTS, _LOW_BITS = np.uint64(0x2E2E2E2E2E2E2E2E), np.uint64(0x7F7F7F7F7F7F7F7F
 _MOST_DIGITS = 15
 _LEAST = np.array([0, *(10**size for size in range(_MOST_DIGITS))], np.uint64)
 _POWERS = 10.0 ** np.arange(17)
-# Of a word whose first bytes are empty: the zeros that make eight digits of so many.
-_FILLING = np.array(
-    [0x3030303030303030 & ((1 << 64 - 8 * size) - 1) for size in range(9)], np.uint64
-)
+# Where less than a word is kept: the zeros before it that make eight digits.
+_FILLING = _ZEROS & ~KEPT
 
 
-def read_digits(words: Words, lengths: Integers) -> tuple[Words, Words]:
-    """The numbers that the last bytes of words are; and words that aren't zero where another byte
-    than a digit is among them, in which case the number means nothing."""
-    value = _FILLING.take(lengths, mode="clip")
+def read_digits(words: Words, lengths: Integers, place: int = 0) -> tuple[Words, Words]:
+    """The numbers that the words at a place of texts are; and words that aren't zero where another
+    byte than a digit is among them, in which case the number means nothing."""
+    value = _FILLING[place].take(lengths)
     value |= words
     value ^= _ZEROS
     wrong = value + _NO_DIGIT
@@ -111,13 +109,13 @@ def read_decimals(words: Sequence[Words], lengths: Integers, negative: Mask) -> 
     """
     low, high, pointed, fraction = _without_point(words)
     digits = lengths - negative - pointed
-    if digits.max() > _MOST_DIGITS or (pointed & (fraction == 0)).any():
+    if digits.max() > _MOST_DIGITS or digits.min() < 0 or (pointed & (fraction == 0)).any():
         raise Irregular
-    low &= KEPT.take(digits, mode="clip")
+    low &= KEPT[0].take(digits)
     value, wrong = read_digits(low, digits)
     if high is not None:
-        high &= KEPT.take(digits - 8, mode="clip")
-        more, wrong_too = read_digits(high, digits - 8)
+        high &= KEPT[1].take(digits)
+        more, wrong_too = read_digits(high, digits, 1)
         value += more * _EIGHT_DIGITS
         wrong |= wrong_too
     whole = digits - fraction

@@ -8,6 +8,7 @@ import numpy as np
 
 from app.datasets.ingest.regular.text_blocks import Words
 
+_WORD = 8
 Piece = np.ndarray[Any, Any]
 
 
@@ -30,5 +31,5 @@ def narrow(word: Words, longest: int) -> Piece:
     """The last bytes of words, as few as hold texts of that length."""
     for size, type_ in ((1, np.uint8), (2, np.uint16), (4, np.uint32)):
         if longest <= size:
-            return (word >> np.uint64(64 - 8 * size)).astype(type_)
+            return word.view(type_)[_WORD // size - 1 :: _WORD // size]
     return word

@@ -19,8 +19,18 @@ _MARGIN = LONGEST_CELL + 16
 _LINE_END = 10
 _WORD = 8
 _ALL = (1 << 64) - 1
-# Of a word whose last bytes are the cell's: what is kept of a cell of so many bytes.
-KEPT = np.array([_ALL & ~(_ALL >> 8 * size) for size in range(_WORD + 1)], np.uint64)
+# Of the words from a cell's end backwards, by its length: what is kept of them, as they may begin
+# before the cell.
+KEPT = np.array(
+    [
+        [
+            _ALL & ~(_ALL >> 8 * min(max(size - _WORD * place, 0), _WORD))
+            for size in range(LONGEST_CELL + 1)
+        ]
+        for place in range(LONGEST_CELL // _WORD)
+    ],
+    np.uint64,
+)
 
 
 class TextBlock:
@@ -64,8 +74,7 @@ class TextBlock:
         weighs most; ``place`` 1 are the eight before. Where a cell is shorter, there are zeros.
         """
         found: Words = self._words[ends - _WORD * (place + 1)]
-        left = lengths - _WORD * place if place else lengths
-        found &= KEPT.take(left, mode="clip")
+        found &= KEPT[place].take(lengths)
         return found
 
     def bytes_at(self, places: Integers) -> Bytes:
