@@ -24,7 +24,7 @@ def program(*names: str) -> str:
 
 
 def printed(
-    command: list[str], folder: Path, *, seconds: float = 100, more: Mapping[str, str] | None = None
+    command: list[str], folder: Path, *, seconds: float = 240, more: Mapping[str, str] | None = None
 ) -> str:
     """What a program prints in a folder; AssertionError with it when the program fails."""
     done = subprocess.run(
