@@ -161,7 +161,7 @@ def test_keys_of_a_home_without_any_say_what_to_do(run):
 
 def test_the_doctor_tells_of_all_that_is_wrong_and_what_to_do(run):
     result = run("doctor")
-    failed(result, 1, "BAD  migrations of kernel, access are missing: modelyard migrate")
+    failed(result, 1, "BAD  migrations of kernel, access are missing: run `modelyard migrate`")
     away = run("doctor", MODELYARD_DATABASE_URL=STRANGER, MODELYARD_STORE_URL="ftp://x")
     failed(away, 1, "BAD  database of models: The database can't be used")
     assert "BAD  artifact store: MODELYARD_STORE_URL" in away.output
