@@ -32,7 +32,7 @@ from app.datasets.ingest.table_engine import TableEngine, identifier, literal, o
 from app.datasets.ingest.table_source import TableSource, column_name
 from app.datasets.ingest_request import IngestRequest
 from app.kernel.artifacts.stored import disk_errors
-from app.kernel.errors import FieldError, Invalid, ServiceError, escape
+from app.kernel.errors import FieldError, Invalid, ServiceError, TooLarge, escape
 
 Progress = Callable[[float, str], None]
 _STEPS = {"reading": 0.0, "inferring": 0.15, "writing": 0.35, "digesting": 0.65, "profiling": 0.8}
@@ -136,8 +136,10 @@ class _Ingest:
                 except duckdb.Error as error:
                     raise not_parquet(error, str(sent)) from error
         if may_be_regular(self._request):
-            with suppress(Irregular):
-                return self._regular(memory_bytes, threads)
+            # Blocks and counts take memory beside the engine; where the rest doesn't suffice, the
+            # usual way has all of it.
+            with suppress(Irregular, TooLarge):
+                return self._regular(memory_bytes * 5 // 8, threads)
         opened = open_csv if self._request.format == "csv" else open_json
         source = opened(
             self._request, self._errors, self._rules, work=self._work, beat=self._steps.beat

@@ -7,7 +7,7 @@ import numpy as np
 
 from app.datasets.ingest.regular.text_blocks import Integers
 
-_MOST_BYTES = 48 << 20
+_MOST_BYTES = 24 << 20
 _VALUE_BYTES, _TEXT_BYTES = 16, 160
 Counted = tuple[Integers, Integers]
 
