@@ -99,7 +99,7 @@ def test_a_peer_gets_what_remains_and_no_more(sqlite_yard, monkeypatch):
     peer.ask(call, "GET", "/events", scope="events:read")
     peer.ask(sqlite_yard.call(), "GET", "/events", scope="events:read")
     assert 0 < float(seen[0][0]) <= 20
-    assert seen[0][1] <= 20
+    assert seen[0][1].read <= 20
     assert seen[1][0] is None
 
 
