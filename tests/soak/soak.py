@@ -7,8 +7,12 @@ look at what is left in folders and tables.
 
 import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from typing import Protocol
+
+import httpx
 
 from tests.server import Server
 from tests.soak import datasets_load, invariants, models_load, predictions_load
@@ -25,6 +29,13 @@ from tests.soak.report import Report
 ACTS = [*datasets_load.ACTS, *models_load.ACTS, *predictions_load.ACTS]
 _REST_SECONDS = 240.0
 _STOP_SECONDS = 25.0
+
+
+class Installation(Protocol):
+    """One server or many, at one address."""
+
+    def client(self) -> httpx.Client:
+        """A client with the admin's key."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,7 @@ def soak(plan: Plan) -> Report:
             killer = Killer(server, environment[VARIABLE], f"{plan.seed}:kills")
             _put_under_load(server, [*clients, follower], killer, plan)
             watch.lap("load")
-            _come_to_rest(server, clients, plan.patience, report)
+            come_to_rest(server, clients, plan.patience, report)
             watch.lap("rest")
             _report_load(clients, killer, plan, report)
             _ask(server, clients, follower, ledger, report)
@@ -120,7 +131,10 @@ def _put_under_load(
     server.wait_until_ready()
 
 
-def _come_to_rest(server: Server, clients: list[Client], patience: float, report: Report) -> None:
+def come_to_rest(
+    server: Installation, clients: list[Client], patience: float, report: Report
+) -> None:
+    """Ask again what was not answered, and wait until all runs have ended."""
     ended = report.check("all work ends")
     for client in clients:
         unanswered = client.resolve(patience)
@@ -136,22 +150,10 @@ def _come_to_rest(server: Server, clients: list[Client], patience: float, report
 def _report_load(clients: list[Client], killer: Killer, plan: Plan, report: Report) -> None:
     killed, outcomes = killer.killed, clients[0].ledger.outcomes
     report.kills, report.acknowledged = killed.roles.total(), outcomes["acknowledged"]
-    statuses: Counter[int] = Counter()
-    answers = report.check("I5 only good answers and problems")
-    right = report.check("no answer contradicts another")
-    for client in clients:
-        tally = client.caller.tally
-        statuses += tally.statuses
-        answers.checked += tally.statuses.total()
-        answers.violations += tally.bad_answers
-        right.checked += tally.statuses.total()
-        right.violations += tally.wrong_answers
     roles = ", ".join(f"{role} {count}" for role, count in killed.roles.most_common())
-    none = sum(client.caller.tally.silences for client in clients)
-    slowest = max(client.caller.tally.slowest for client in clients)
+    report.notes.append(f"kills: {killed.roles.total()} ({roles})")
+    report_answers([client.caller for client in clients], report)
     report.notes += [
-        f"kills: {killed.roles.total()} ({roles})",
-        f"answers: {dict(sorted(statuses.items()))}, none: {none}, slowest: {slowest:.1f} s",
         f"writes: {dict(outcomes)}",
         f"longest until ready again: {_slowest(killed.recoveries)}",
     ]
@@ -166,6 +168,24 @@ def _report_load(clients: list[Client], killer: Killer, plan: Plan, report: Repo
             f"restart to ready: median {all_of_them[len(all_of_them) // 2]:.1f} s, "
             f"longest {worst:.1f} s of {len(all_of_them)}"
         )
+
+
+def report_answers(callers: Iterable[Caller], report: Report) -> None:
+    """Judge what clients were answered, one by one."""
+    tallies = [caller.tally for caller in callers]
+    statuses: Counter[int] = Counter()
+    answers = report.check("I5 only good answers and problems")
+    right = report.check("no answer contradicts another")
+    for tally in tallies:
+        statuses += tally.statuses
+        answers.checked += tally.statuses.total()
+        answers.violations += tally.bad_answers
+        right.checked += tally.statuses.total()
+        right.violations += tally.wrong_answers
+    none, slowest = sum(one.silences for one in tallies), max(one.slowest for one in tallies)
+    report.notes.append(
+        f"answers: {dict(sorted(statuses.items()))}, none: {none}, slowest: {slowest:.1f} s"
+    )
 
 
 def _slowest(recoveries: list[tuple[float, str]]) -> str:
