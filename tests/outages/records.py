@@ -40,7 +40,7 @@ class Producer(threading.Thread):
         """Produce until stopped; the last batch is acknowledged, too."""
         while not self._stopping.wait(_PAUSE):
             numbers = list(itertools.islice(self._numbers, _BATCH))
-            records = [{"id": f"r{number}", "value": number} for number in numbers]
+            records = [{"id": f"r{n}", "value": {"number": n}} for n in numbers]
             while True:
                 answer = self.caller.send("POST", _RECORDS, json={"records": records})
                 if answer is not None:
@@ -59,7 +59,7 @@ class Producer(threading.Thread):
 def check_records(client: Any, producer: Producer, report: Report) -> None:
     """Each record is there once, in its order, and the view has counted each once."""
     check = report.check("no message is lost, doubled or out of order")
-    found = [record["value"] for record in read_all(client, TOPIC)]
+    found = [record["value"]["number"] for record in read_all(client, TOPIC)]
     check.expect(found == list(range(producer.sent)), _first_difference(found, producer.sent))
     check.checked = producer.sent
 
