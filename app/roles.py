@@ -90,16 +90,15 @@ def make_app() -> Flask:
     """The app inside one of granian's worker processes."""
     die_with(int(os.environ[SERVER_VARIABLE]))
     settings = Settings.from_environment()
-    number = take_number(settings.instance, "api", settings.api_processes, _SUCCESSION_SECONDS)
-    several = settings.api_processes > 1
+    number = _own_number(settings) if settings.api_processes > 1 else None
     if settings.one_core:
-        stay_on_one_core(number if several else None)
-    name = f"api-{number}" if several else "api"
+        stay_on_one_core(number)
+    name = "api" if number is None else f"api-{number}"
     configure_logs(settings.log_level, as_json=settings.log_json, role=name)
     tracer.start(name)
     wiring = Wiring(settings)
     app = create_app(settings, wiring)
-    if several:
+    if number is not None:
         tell_neighbours(wiring.socket(name), wiring.registry)
     wiring.start_following()
     start_chores(sweeps(wiring))
@@ -108,6 +107,11 @@ def make_app() -> Flask:
     app.extensions["health"].checks["disk"] = wiring.disk_reserve.check
     wiring.disk_reserve.take_back()
     return app
+
+
+def _own_number(settings: Settings) -> int:
+    """Which of several API processes this is."""
+    return take_number(settings.instance, "api", settings.api_processes, _SUCCESSION_SECONDS)
 
 
 @dataclass(frozen=True)

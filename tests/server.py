@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,12 @@ class Server:
         """The processes of a role, the youngest last."""
         assert self._process is not None
         children = psutil.Process(self._process.pid).children(recursive=True)
-        found = [child for child in children if role in " ".join(child.cmdline())]
+        found = []
+        for child in children:
+            # One that has just died can't be asked what it was.
+            with suppress(psutil.Error):
+                if role in " ".join(child.cmdline()):
+                    found.append(child)
         return sorted(found, key=lambda child: child.create_time())
 
     def __enter__(self) -> "Server":

@@ -45,12 +45,7 @@ class Killed(Server):
     def api(self):
         """The process that answers, a child of granian's main one."""
 
-        def look():
-            # One that has just died by itself can't be asked what it was.
-            with suppress(psutil.Error):
-                return self.processes("role api")[-1]
-
-        return eventually(look)
+        return eventually(lambda: self.processes("role api"))[-1]
 
     def kill_api(self):
         """Kill it; come back when another one answers."""
