@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.kernel.lineage import ORIGIN
+from app.lineage import ORIGIN
 
 _DIGEST = "sha-256:" + "160a873e" * 8
 _TIMES = {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}

@@ -8,7 +8,7 @@ from marshmallow.validate import Length, Range
 from app.datasets import examples
 from app.datasets.schemas import Column
 from app.kernel.http.fields import Integer, Name, Output, PeerInput, QueryInteger
-from app.kernel.lineage import Origin
+from app.lineage import Origin
 
 
 class HoldIn(PeerInput):

@@ -18,9 +18,9 @@ from app.kernel.http.fields import (
     described,
 )
 from app.kernel.http.spec import CONTENT_DIGEST, IDEMPOTENCY_KEY
-from app.kernel.lineage import Origin
 from app.kernel.long_work.views import Progress, RefusedPlace, WorkError
 from app.kernel.references import Referrer
+from app.lineage import Origin
 
 # apispec adds "null" by itself where None is allowed.
 _VALUE = {"type": ["string", "number", "boolean"]}

@@ -17,9 +17,9 @@ from app.kernel.http.fields import (
     UtcTime,
     described,
 )
-from app.kernel.lineage import Origin
 from app.kernel.long_work.views import RefusedPlace, WorkError
 from app.kernel.references import Referrer
+from app.lineage import Origin
 from app.models import examples
 from app.models.aliases import MOVES
 from app.models.tables import FORMATS, STATES

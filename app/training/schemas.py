@@ -15,8 +15,8 @@ from app.kernel.http.fields import (
     Tags,
     described,
 )
-from app.kernel.lineage import Origin
 from app.kernel.long_work.views import WorkOut
+from app.lineage import Origin
 from app.training.catalog.entries import TASKS
 
 _HIGHEST_VERSION = 999_999_999
