@@ -158,8 +158,7 @@ class Directory:
         """Where a version of a model lies, from now on known; raises NotFound, Unavailable."""
         location = self._models.location(call, place[1], version)
         known.locations[str(version)] = location
-        if self._known.get(place) is known:
-            self._remember(place, known)
+        self._remember(place, known)
         return location
 
     def use(
@@ -217,7 +216,8 @@ class Directory:
             self._questions.add(question)
         try:
             known = self.ask_state(call, model)
-            installed = self._install(place, known, question)
+            with self._installing:
+                in_force = None if question.outdated else self._enforce(place, known)
         except Unavailable:
             remembered = self._recall(place)
             if remembered is None:
@@ -227,7 +227,10 @@ class Directory:
         finally:
             with self._installing:
                 self._questions.discard(question)
-        return installed or self._learn(call, model)
+        if in_force is None:
+            return self._learn(call, model)
+        self._remember(place, known)
+        return in_force
 
     def known_of(self, place: Place) -> Known | None:
         """What is in force for a model that somebody has asked for."""
@@ -257,21 +260,19 @@ class Directory:
 
     def install(self, place: Place, known: Known) -> Known:
         """Put in force what was asked for, unless something later is already; what is then."""
-        return self._install(place, known, _Question(place)) or known
-
-    def _install(self, place: Place, known: Known, question: _Question) -> Known | None:
-        """``install``; None, and nothing is in force, if the answer is out of date."""
         with self._installing:
-            before = self._known.get(place)
-            if before is not None and before.turn >= known.turn:
-                return before
-            if question.outdated:
-                return None
-            if before is not None:
-                # Of those that were asked for since.
-                _inherit(known, before)
-            self._known[place] = known
+            in_force = self._enforce(place, known)
         self._remember(place, known)
+        return in_force
+
+    def _enforce(self, place: Place, known: Known) -> Known:
+        before = self._known.get(place)
+        if before is not None:
+            if before.turn >= known.turn:
+                return before
+            # Of those that were asked for since.
+            _inherit(known, before)
+        self._known[place] = known
         return known
 
     def forget(self, place: Place) -> None:
@@ -283,7 +284,10 @@ class Directory:
                 session.delete(row)
 
     def _remember(self, place: Place, known: Known) -> None:
-        """Write it down for the day when the models service is away; that can wait for room."""
+        """Write down what is in force for the day when the models service is away; that can wait
+        for room."""
+        if self._known.get(place) is not known:
+            return
         project, model = place
         row = KnownModel(
             project=project,
