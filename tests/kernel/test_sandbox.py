@@ -1,6 +1,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from app.kernel.errors import Unavailable
 from app.kernel.sandbox.child import _without_folders
 from app.kernel.sandbox.outcome import Ending, judge
 from app.kernel.sandbox.parent import LOG_NAME, Limits, Sandbox
+from app.kernel.sandbox.pipes import Lines
 
 TARGETS = __name__.replace("test_sandbox", "sandbox_targets")
 LIMITS = Limits(
@@ -467,3 +469,15 @@ def test_a_message_keeps_the_name_and_loses_the_folders(parts):
 @pytest.mark.parametrize("message", ["a ratio of 3/4", "http://example.org/a/b", "either/or"])
 def test_a_message_keeps_what_is_no_path(message):
     assert _without_folders(message) == message
+
+
+def test_a_line_that_nests_without_end_is_no_message():
+    """Its RecursionError ended the run in the worker, as an error of ours."""
+    child, worker = socket.socketpair()
+    with child, worker:
+        lines = Lines(worker, 1 << 20)
+        child.sendall(b"[" * 100_000 + b'\n{"result": 1}\n')
+        child.close()
+        while lines.read():
+            pass
+        assert list(lines.messages()) == [{"result": 1}]

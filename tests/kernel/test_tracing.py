@@ -237,6 +237,19 @@ def test_nonsense_of_a_child_is_no_span(kept, told):
     assert kept.all == ()
 
 
+def test_of_what_a_child_tells_without_end_only_the_first_is_kept(kept):
+    """Each level was bounded, not all of them: a child could have its worker make spans for as long
+    as it liked, or end by the depth of what it told."""
+    deep = {"name": "deep", "start": 1, "end": 2}
+    wide = {**deep, "steps": [{**deep, "steps": [deep] * 100}] * 100}
+    for _ in range(5_000):
+        deep = {**deep, "steps": [deep]}
+    tracer.tell([deep], BEFORE)
+    assert len(kept.all) == 100
+    tracer.tell([wide] * 100, BEFORE)
+    assert len(kept.all) == 200
+
+
 def test_a_neighbour_answers_beneath_the_question(kept, tmp_path):
     def answer(arguments):
         if arguments["fail"]:
@@ -287,6 +300,7 @@ def test_lines_of_the_log_name_their_trace(kept, capsys):
         ({"OTEL_SERVICE_NAME": "ours"}, None),
         (ENDPOINT, "http://collector:4318"),
         ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://u:p@c/v1/traces?k=s"}, "https://c"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://u@[::1]:4318/x"}, "http://[::1]:4318"),
         ({"OTEL_TRACES_EXPORTER": "otlp"}, "http://localhost:4318"),
         ({**ENDPOINT, "OTEL_TRACES_EXPORTER": "none"}, None),
         ({**ENDPOINT, "OTEL_SDK_DISABLED": "true"}, None),
@@ -302,6 +316,10 @@ def test_traces_are_sent_where_the_environment_says(environment, wanted):
         ({"OTEL_TRACES_EXPORTER": "zipkin"}, "OTEL_TRACES_EXPORTER"),
         ({**ENDPOINT, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "OTEL_EXPORTER_OTLP_PROTOCOL"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        # These ended the start with a traceback.
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:port"}, "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:99999"}, "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://[c:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT"),
     ],
 )
 def test_what_can_not_be_followed_is_refused_by_its_name(environment, named):

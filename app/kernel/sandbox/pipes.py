@@ -47,7 +47,8 @@ class Lines:
         """The whole lines that came since the last call."""
         *lines, self._unread = self._unread.split(b"\n")
         for line in lines:
-            with contextlib.suppress(ValueError):
+            # Of a line that nests too deep, too.
+            with contextlib.suppress(ValueError, RecursionError):
                 message = json.loads(line)
                 if isinstance(message, dict):
                     yield message

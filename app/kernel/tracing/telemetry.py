@@ -8,6 +8,7 @@ kind alone: texts and tracebacks may hold what clients sent.
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextvars import Token
 from multiprocessing.util import Finalize
@@ -160,24 +161,32 @@ class Telemetry:
         return Recorded(span) if span.get_span_context().is_valid else NO_SPAN
 
     def tell(self, steps: Sequence[Any], parent: Trace) -> None:
-        """Keep spans that were measured elsewhere; of what makes no sense, nothing."""
-        for told in steps[:_MOST_STEPS]:
+        """Keep spans that were measured elsewhere; of what makes no sense, nothing, and of what is
+        too much, the first."""
+        waiting = deque((told, parent) for told in steps[:_MOST_STEPS])
+        for _ in range(_MOST_STEPS):
+            if not waiting:
+                return
+            told, above = waiting.popleft()
             try:
                 step = msgspec.convert(told, _Step)
             except msgspec.ValidationError:
                 continue
-            if step.start > step.end or step.end > time.time_ns():
-                continue
-            attributes = {} if step.pid is None else {"process.pid": step.pid}
-            span = Recorded(
-                self._tracer.start_span(
-                    step.name, _beneath(parent), attributes=attributes, start_time=step.start
-                )
+            if step.start <= step.end <= time.time_ns():
+                place = self._keep(step, above)
+                waiting.extend((one, place) for one in step.steps[:_MOST_STEPS])
+
+    def _keep(self, step: _Step, parent: Trace) -> Trace:
+        attributes = {} if step.pid is None else {"process.pid": step.pid}
+        span = Recorded(
+            self._tracer.start_span(
+                step.name, _beneath(parent), attributes=attributes, start_time=step.start
             )
-            if step.failed:
-                span.fail("failed")
-            self.tell(step.steps, span.trace)
-            span.end(step.end)
+        )
+        if step.failed:
+            span.fail("failed")
+        span.end(step.end)
+        return span.trace
 
     def close(self, seconds: float = 2.0) -> None:
         """Send what waits, so long at most."""

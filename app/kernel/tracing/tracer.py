@@ -49,16 +49,25 @@ def receiver(environment: Mapping[str, str] | None = None) -> str | None:
         if told.get(name, "").strip() not in ("", _PROTOCOL):
             raise CannotTrace(f"{name}: only {_PROTOCOL} is spoken here")
     endpoint = endpoint or _DEFAULT_ENDPOINT
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    origin = _origin(endpoint)
+    if origin is None:
         raise CannotTrace(f"{_ENDPOINTS[1]}: say http://host:4318")
     if not _has_packages():
         raise CannotTrace(
             "Traces are wanted (OTEL_*), but OpenTelemetry is missing: "
             "pip install 'modelyard[otel]', or set OTEL_SDK_DISABLED=true"
         )
-    # Whoever may read logs needn't know what a URL may hold besides.
-    return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+    return origin
+
+
+def _origin(url: str) -> str | None:
+    """What whoever may read logs may know of a URL: a password isn't among it."""
+    try:
+        parts = urlsplit(url)
+        is_sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        return None
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if is_sound else None
 
 
 def _has_packages() -> bool:
