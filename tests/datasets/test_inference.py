@@ -136,6 +136,11 @@ def test_null_values_work_on_json_and_parquet_too(tables):
         (["9223372036854775808", "5"], "digits_as_text"),
         (["9007199254740993", "0.5"], "rounded"),
         (["9223372036854775808", "0.5"], "rounded"),
+        (["-9223372036854775808", "0.5"], "rounded"),
+        (["+9007199254740993", "0.5"], "rounded"),
+        # All of these are floats to the last digit, and were told to be rounded.
+        (["9007199254740992", "0.5"], None),
+        (["-123456789012345", "+5", "0.5"], None),
         (["", "NA"], "no_values"),
         (["1", "2"], None),
         (["a"], None),
@@ -143,6 +148,15 @@ def test_null_values_work_on_json_and_parquet_too(tables):
 )
 def test_the_client_is_told_when_digits_or_meaning_are_at_stake(tables, cells, warning):
     assert column(tables, *cells)[2] == warning
+
+
+def test_a_zero_has_no_sign_however_it_is_written(tables):
+    """``-0`` beside fractions was stored as a negative zero: the table had another digest."""
+    digests = {
+        tables.ingest(f"x,y\n1e-3,1\n{zero},2\n").result.digest
+        for zero in ("0", "-0", "+0", "-0.0", "-0e5", "-1e-999")
+    }
+    assert len(digests) == 1
 
 
 def test_integers_past_64_bits_keep_all_digits_as_text(tables):

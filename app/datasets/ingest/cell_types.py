@@ -41,7 +41,7 @@ class Seen(IntFlag):
     """What kinds of cells a column has; a column's type follows from all of them together."""
 
     INTEGER = 1
-    WIDE = 2  # an integer that a float may not hold exactly
+    WIDE = 2  # an integer past 2**53: a float may not hold it exactly
     INTEGRAL = 4  # a float without a fraction, up to 2**53
     FRACTION = 8
     BEYOND = 16  # an integer past 64 bits
@@ -56,10 +56,9 @@ class Seen(IntFlag):
     PADDED = 8192
     OTHER = 16384
     BAD = 32768  # not of the type that the client demands
-    ZERO = 65536  # a float that is zero, perhaps a negative one
 
 
-_PLAIN_NUMBERS = Seen.INTEGER | Seen.INTEGRAL | Seen.FRACTION | Seen.ZERO
+_PLAIN_NUMBERS = Seen.INTEGER | Seen.INTEGRAL | Seen.FRACTION
 
 
 def matches(sql: str, pattern: str) -> str:
@@ -90,7 +89,7 @@ def _seen_text(column: SourceColumn, expected: Seen) -> str:
     value = column.value
     number = (
         f"WHEN {matches(value, _SHORT_INTEGER)} THEN CASE WHEN strlen({value}) >= {_WIDE}"
-        f" THEN {(Seen.INTEGER | Seen.WIDE).value} ELSE {Seen.INTEGER.value} END"
+        f" THEN {_seen_integer(value)} ELSE {Seen.INTEGER.value} END"
         f" WHEN {matches(value, with_comma(_NUMBER, column))} THEN {_seen_numeral(column)}"
     )
     offset = f"suffix({value}, 'Z') OR {matches(value, _OFFSET)}"
@@ -131,19 +130,23 @@ def _seen_blank(column: SourceColumn) -> str:
 
 def _seen_numeral(column: SourceColumn) -> str:
     value = column.value
-    wide = (Seen.INTEGER | Seen.WIDE).value
     return (
         f"CASE WHEN {matches(value, _CODE)} THEN {Seen.CODE.value}"
         f" WHEN {matches(value, _INTEGER)} THEN CASE WHEN TRY_CAST({value} AS BIGINT) IS NULL"
-        f" THEN {Seen.BEYOND.value} ELSE {wide} END"
+        f" THEN {Seen.BEYOND.value} ELSE {_seen_integer(value)} END"
         f" ELSE {_seen_double(parsed_double(value, column))} END"
     )
 
 
+def _seen_integer(value: str) -> str:
+    """The same of digits that fit 64 bits."""
+    wide = f"TRY_CAST({value} AS BIGINT) NOT BETWEEN -{_EXACT} AND {_EXACT}"
+    return f"CASE WHEN {wide} THEN {(Seen.INTEGER | Seen.WIDE).value} ELSE {Seen.INTEGER.value} END"
+
+
 def _seen_double(double: str) -> str:
     return (
-        f"CASE WHEN {double} = 0 THEN {(Seen.INTEGRAL | Seen.ZERO).value}"
-        f" WHEN isinf({double}) THEN {Seen.INFINITE.value} WHEN {_integral(double)}"
+        f"CASE WHEN isinf({double}) THEN {Seen.INFINITE.value} WHEN {_integral(double)}"
         f" THEN {Seen.INTEGRAL.value} ELSE {Seen.FRACTION.value} END"
     )
 
@@ -195,8 +198,7 @@ def inferred_value(column: SourceColumn, type_: str, flags: Seen) -> str:
     elif type_ == "datetime":
         typed = parsed_datetime(value)
     elif type_ == "number":
-        double = parsed_double(value, column)
-        typed = _signless(double) if flags & Seen.ZERO else double
+        typed = _signless(parsed_double(value, column))
     elif flags & Seen.INTEGRAL:
         double = parsed_double(value, column)
         typed = (

@@ -39,7 +39,7 @@ _NOTHING = Seen(0)
 _WHOLE = Seen.INTEGER | Seen.INTEGRAL
 _FINITE = _WHOLE | Seen.FRACTION | Seen.BEYOND
 _NUMERIC = _FINITE | Seen.INFINITE | Seen.INFINITY
-_ASIDE = Seen.WIDE | Seen.ZERO | Seen.OFFSET | Seen.BLANK | Seen.WEAK_BLANK | Seen.BAD
+_ASIDE = Seen.WIDE | Seen.OFFSET | Seen.BLANK | Seen.WEAK_BLANK | Seen.BAD
 _REASONS = {
     "integer": "not an integer of 64 bits",
     "number": "not a finite number",

@@ -154,7 +154,7 @@ class _Ingest:
     def _regular(self, memory_bytes: int, threads: int) -> IngestResult:
         """The shorter way, for files that are alike to their end; raises Irregular."""
         from app.datasets.ingest.regular.conversion import RegularConversion
-        from app.datasets.ingest.regular.detection import detect
+        from app.datasets.ingest.regular.regular_file import detect
 
         with self._engine(self._request.source, memory_bytes, threads) as engine:
             self._steps.begin("inferring")

@@ -17,7 +17,8 @@ _EIGHT_DIGITS = np.uint64(10**8)
 _POINTS, _LOW_BITS = np.uint64(0x2E2E2E2E2E2E2E2E), np.uint64(0x7F7F7F7F7F7F7F7F)
 _MOST_DIGITS = 15
 _LEAST = np.array([0, *(10**size for size in range(_MOST_DIGITS))], np.uint64)
-_POWERS = 10.0 ** np.arange(17)
+# Not by a power of NumPy's, which need not be exact on every processor.
+_POWERS = np.array([float(10**size) for size in range(17)])
 # Where less than a word is kept: the zeros before it that make eight digits.
 _FILLING = _ZEROS & ~KEPT
 

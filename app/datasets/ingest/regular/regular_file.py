@@ -1,11 +1,20 @@
-"""A CSV file that seems regular, line by line."""
+"""A CSV file that seems regular: told by its first rows, then read line by line."""
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from app.datasets.ingest.regular.likely import Irregular
+import duckdb
 
+from app.datasets.ingest.csv_source import scanned
+from app.datasets.ingest.inference import infer
+from app.datasets.ingest.regular.likely import MOST_COLUMNS, Irregular
+from app.datasets.ingest.row_errors import RowErrors
+from app.datasets.ingest.table_engine import Beat, TableEngine
+from app.datasets.ingest_request import IngestRequest
+from app.kernel.errors import ServiceError
+
+_SAMPLE_BYTES = 1 << 20
 _BLOCK = 1 << 20
 
 
@@ -39,3 +48,51 @@ class RegularFile:
                     rows += text.count(b"\n")
         if rest:
             yield rows, rest + b"\n"
+
+
+def detect(engine: TableEngine, request: IngestRequest, *, work: Path, beat: Beat) -> RegularFile:
+    """The file, as its first rows are; raises Irregular."""
+    sample = work / "sample.csv"
+    with request.source.open("rb") as file:
+        head = file.read(_SAMPLE_BYTES)
+    sample.write_bytes(head[: head.rfind(b"\n") + 1])
+    try:
+        with RowErrors(None, 0) as errors:
+            scan, source = scanned(
+                replace(request, source=sample), errors, {}, work=work, beat=beat
+            )
+        errors.raise_if_fatal()
+        columns = infer(engine, source, {})
+    except (ServiceError, duckdb.Error) as error:
+        raise Irregular from error
+    header = head.index(b"\n") + 1
+    width = head[:header].count(scan.delimiter.encode()) + 1
+    if (
+        not scan.is_plain
+        or not 2 <= len(columns) <= MOST_COLUMNS
+        or width != len(columns)
+        or any(column.bad is not None or column.warnings for column in columns)
+    ):
+        raise Irregular
+    return RegularFile(
+        request.source,
+        header,
+        scan.delimiter,
+        tuple((column.name, column.type) for column in columns),
+        _rows(request, header, beat),
+    )
+
+
+def _rows(request: IngestRequest, header: int, beat: Beat) -> int:
+    """The number of lines after the header."""
+    rows, last = 0, b"\n"
+    with request.source.open("rb") as file:
+        file.seek(header)
+        while piece := file.read(_BLOCK):
+            rows += piece.count(b"\n")
+            last = piece[-1:]
+            beat()
+    rows += last != b"\n"
+    if rows > request.limits.max_rows:
+        raise Irregular
+    return rows
