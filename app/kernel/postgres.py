@@ -9,6 +9,7 @@ The server ends what we left behind as well: a transaction whose client has fall
 its locks, and with them every other writer, for hours.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,8 @@ import structlog
 from psycopg.errors import ConnectionTimeout
 from sqlalchemy import Engine, Table, create_engine, event, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, InvalidatePoolError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InvalidatePoolError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from app.kernel.errors import Unavailable
@@ -58,21 +60,39 @@ class Waits:
 
 
 class Silence:
-    """Whether the server is known not to answer; then only a thread of ours asks it."""
+    """Whether the server is known not to answer; then only a thread of ours asks it.
+
+    ``ask`` may raise what the server answers: a refusal is no silence.
+    """
 
     def __init__(self, ask: Callable[[], object]) -> None:
         self._ask = ask
         self._lock = threading.Lock()
         self._silent = False
+        self._waited_in_vain = threading.Event()
+        self._heard = -math.inf
         self._closed = threading.Event()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody is to ask any more."""
+        return self._closed.is_set()
 
     def refuse(self) -> None:
         """Raise Unavailable while the server is silent."""
         if self._silent:
             raise Unavailable("The database doesn't answer", retry_after=2)
 
-    def begin(self) -> None:
-        """It did not answer: from now on ask only now and then."""
+    def heard(self) -> None:
+        """It has answered somebody."""
+        self._heard = time.monotonic()
+
+    def begin(self, since: float) -> None:
+        """Somebody has waited in vain since then: unless others were answered meanwhile, ask only
+        now and then from now on."""
+        if self._heard > since:
+            return
+        self._waited_in_vain.set()
         with self._lock:
             if self._silent or self._closed.is_set():
                 return
@@ -86,12 +106,16 @@ class Silence:
 
     def _listen(self) -> None:
         while not self._closed.wait(_PROBE_PAUSE):
+            self._waited_in_vain.clear()
             try:
                 self._ask()
-            except psycopg.Error:
+            except PoolTimeoutError:
                 continue
-            log.warning("database_answers_again")
-            break
+            except (psycopg.Error, DBAPIError) as error:
+                log.info("database_refuses", error=str(error))
+            if not self._waited_in_vain.is_set():
+                log.warning("database_answers_again")
+                break
         self._silent = False
 
 
@@ -99,6 +123,7 @@ class Connection(psycopg.Connection[Any]):
     """A connection on which no answer is waited for longer than ``patience`` seconds."""
 
     patience: float | None = None
+    given_up: bool = False
     silence: Silence | None = None
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
@@ -111,8 +136,9 @@ class Connection(psycopg.Connection[Any]):
             if bound is not None and time.monotonic() - since >= bound and not self.closed:
                 # Whatever comes over it later belongs to a question that nobody asks any more.
                 self.pgconn.finish()
+                self.given_up = True
                 if self.silence is not None:
-                    self.silence.begin()
+                    self.silence.begin(since)
             raise
 
     def ping(self) -> None:
@@ -124,10 +150,11 @@ class Connection(psycopg.Connection[Any]):
     @classmethod
     def opened(cls, arguments: dict[str, Any], silence: Silence) -> Self:
         """A new connection; a server that doesn't answer in time is silent."""
+        since = time.monotonic()
         try:
             made = cls.connect(**arguments)
         except ConnectionTimeout:
-            silence.begin()
+            silence.begin(since)
             raise
         made.silence = silence
         return made
@@ -146,9 +173,11 @@ def postgres_engine(
     )
 
     def ask() -> None:
-        _, arguments = engine.dialect.create_connect_args(engine.url)
-        with Connection.connect(**arguments, **_arguments(waits)) as connection:
-            connection.ping()
+        # Over a connection that is there, if there is one: another costs a busy server many times
+        # as much as an answer does, and may be what it has no room or no time for.
+        engine.connect().close()
+        if silence.is_closed:
+            engine.dispose()
 
     silence = Silence(ask)
 
@@ -162,7 +191,11 @@ def postgres_engine(
             if not record.info.pop("fresh", False):
                 connection.ping()
         except psycopg.Error as error:
-            raise InvalidatePoolError("the server has gone, or is silent") from error
+            if connection.given_up:
+                # The others may be good: to make them all anew would keep a slow server busy.
+                raise DisconnectionError("the server is silent") from error
+            raise InvalidatePoolError("the server has gone") from error
+        silence.heard()
         connection.patience = waits.answer
 
     @event.listens_for(engine, "connect")

@@ -67,6 +67,8 @@ class Line:
         self._database = database
         self._open = threading.Event()
         self._open.set()
+        self._room = threading.Event()
+        self._room.set()
         self._refusing = False
         self._pairs = set()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -86,6 +88,15 @@ class Line:
             yield
         finally:
             self._open.set()
+
+    @contextlib.contextmanager
+    def full(self):
+        """Who comes anew waits; who is there goes on."""
+        self._room.clear()
+        try:
+            yield
+        finally:
+            self._room.set()
 
     def cut(self):
         """End every connection there is."""
@@ -108,6 +119,7 @@ class Line:
         """Listen no more."""
         self._listener.close()
         self._open.set()
+        self._room.set()
         self.cut()
 
     def _accept(self):
@@ -121,6 +133,7 @@ class Line:
         pair = (near, far)
         with near, far, contextlib.suppress(OSError):
             self._open.wait()
+            self._room.wait()
             if self._refusing:
                 return
             far.connect(self._target)

@@ -1,11 +1,14 @@
 """What goes on while the database can't be reached, and for how long."""
 
 import contextlib
+import os
+import signal
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
 
+import psycopg
 import pytest
 from flask import g
 from sqlalchemy import make_url, select, text, update
@@ -17,6 +20,7 @@ from app.kernel.auth import Call, key_digest, key_id_of, new_key
 from app.kernel.errors import Conflict, Unavailable
 from app.kernel.idempotency import Answer, IdempotencyStore
 from app.kernel.long_work.views import events_answer
+from app.kernel.postgres import Silence
 from app.kernel.sql import Database, utc_now
 from tests.faults.clients import until
 from tests.faults.postgres import Line
@@ -198,12 +202,56 @@ def test_a_statement_whose_answer_never_comes_ends(line, database):
     until(lambda: answers(database), 30)
 
 
-def answers(database):
+@pytest.mark.fault("F30")
+@pytest.mark.slow
+def test_an_answer_that_is_late_costs_no_connection_but_its_own(line, database):
+    """A process whose Postgres was busy gave up all its connections for one late answer, and
+    refused everything until it had got a new one, which a busy server makes last of all."""
+    with database.read() as one, database.read() as other:
+        kept, stopped = (backend(session) for session in (one, other))
+    with line.full():
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            with pytest.raises(Unavailable):
+                database.ping()
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        until(lambda: answers(database, backend) == kept, 30)
+
+
+def backend(session):
+    """The process of the server that serves a session."""
+    return session.scalar(text("SELECT pg_backend_pid()"))
+
+
+@pytest.mark.fault("F30")
+def test_a_refusal_ends_a_silence():
+    """A server that had no place for another connection was taken for a silent one, also by those
+    whose connections were good."""
+
+    def ask():
+        raise psycopg.OperationalError("sorry, too many clients already")
+
+    silence = Silence(ask)
+    silence.begin(time.monotonic())
+    with pytest.raises(Unavailable):
+        silence.refuse()
+    until(lambda: not refuses(silence), 15)
+
+
+def refuses(silence):
     try:
-        database.ping()
+        silence.refuse()
     except Unavailable:
-        return False
-    return True
+        return True
+    return False
+
+
+def answers(database, ask=lambda _: True):
+    """What is read, or None without the database."""
+    with contextlib.suppress(Unavailable), database.read() as session:
+        session.execute(text("SELECT 1"))
+        return ask(session)
 
 
 @pytest.mark.fault("F30")

@@ -100,7 +100,7 @@ def _judge(outage: Outage, probers: list[Prober], plan: Plan, report: Report) ->
     unmoved = report.check(f"{name} away: the others answer what is theirs")
     for prober in others:
         for seen in prober.between(outage.killed, time.monotonic()):
-            wrong = f"{prober.probe.name}: {seen.status} {seen.fault or ''}"
+            wrong = f"{prober.probe.name}: {seen.status} {seen.fault or seen.told}"
             unmoved.expect(seen.status == prober.probe.normal, wrong)
     refused = report.check(f"{name} away: 503 with Retry-After, at once")
     told = []
@@ -111,7 +111,7 @@ def _judge(outage: Outage, probers: list[Prober], plan: Plan, report: Report) ->
                 seen.status == prober.probe.normal and seen.at < outage.killed + _NOTICED_SECONDS
             )
             right = known or (seen.status == 503 and not seen.fault)
-            refused.expect(right, f"{prober.probe.name}: {seen.status} {seen.fault or ''}")
+            refused.expect(right, f"{prober.probe.name}: {seen.status} {seen.fault or seen.told}")
         later = prober.between(outage.killed + _NOTICED_SECONDS, outage.started)
         median, usual = milliseconds(later), milliseconds(prober.between(0, outage.killed))
         slow = f"{prober.probe.name}: {median:.0f} ms at the median, before {usual:.0f}"

@@ -56,7 +56,7 @@ PROBES = (
         "datasets",
         "DELETE",
         f"/datasets/{BASE}",
-        needs=frozenset({"training", "models", "predictions"}),
+        needs=frozenset({"training", "models", "predictions", "streams"}),
         options={"params": {"dry_run": "true"}},
     ),
     Probe(
@@ -86,6 +86,8 @@ class Seen:
     seconds: float
     status: int
     fault: str | None = None
+    told: str = ""
+    """What a refusal said."""
 
 
 class Prober(threading.Thread):
@@ -112,7 +114,10 @@ class Prober(threading.Thread):
         one = self.probe
         with suppress(httpx.TransportError):
             answer = self._client.request(one.method, one.path, **one.options)
-            return Seen(at, time.monotonic() - at, answer.status_code, fault_of(answer))
+            took = time.monotonic() - at
+            fault = fault_of(answer)
+            told = "" if answer.is_success or fault else answer.json()["detail"]
+            return Seen(at, took, answer.status_code, fault, told)
         return Seen(at, time.monotonic() - at, 0)
 
     def between(self, since: float, until: float) -> list[Seen]:

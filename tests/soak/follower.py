@@ -13,8 +13,10 @@ class Follower(threading.Thread):
         super().__init__(name="follower", daemon=True)
         self.seen: list[tuple[str, str, str]] = []
         """Id, type and subject of each event, as they came."""
+        self.refusals: list[str] = []
+        """Answers that say that a reader did wrong, which none of this kind does."""
         self._client = client
-        self._position = "0"
+        self._position: str | None = None
         self._stopping = threading.Event()
 
     def run(self) -> None:
@@ -30,11 +32,13 @@ class Follower(threading.Thread):
     def read(self, wait: int = 0) -> int | None:
         """Read on once; how many events came, None when there was no answer."""
         with suppress(httpx.TransportError):
-            asked = {"after": self._position, "wait": wait}
-            answer = self._client.get("/events", params=asked)
+            after = {} if self._position is None else {"after": self._position}
+            answer = self._client.get("/events", params={**after, "wait": wait})
             if answer.is_success:
                 page = answer.json()
                 self._position = page["next_position"]
                 self.seen += [(one["id"], one["type"], one["subject"]) for one in page["items"]]
                 return len(page["items"])
+            if answer.is_client_error:
+                self.refusals.append(f"{answer.status_code} {answer.text[:300]}")
         return None

@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.soak.follower import Follower
+
 
 @pytest.fixture(scope="module")
 def apart(apart_for_all):
@@ -96,3 +98,14 @@ def test_what_is_no_position_is_refused(access, after):
     answer = access.get("/events", params={"after": after})
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["pointer"] == "?after"
+
+
+def test_who_follows_begins_without_a_position(apart, access):
+    """The follower of the outages began at position 0, which is one of one log only: each of its
+    questions was refused, and it took the refusals for a service that is away."""
+    made = make(apart, "followed")
+    follower = Follower(access)
+    while follower.read():
+        pass
+    assert not follower.refusals
+    assert set(made) <= {subject for _, _, subject in follower.seen}
