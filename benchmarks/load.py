@@ -6,6 +6,7 @@ which it was due, so a server that makes the client wait doesn't look better for
 """
 
 import contextlib
+import json
 import re
 import select
 import socket
@@ -77,6 +78,19 @@ class _Connection:
             return 0
         self._heard = b""
         return int(heard[9:12])
+
+
+def json_post(port: int, path: str, key: str, body: object) -> bytes:
+    """A POST of this machine's port, as it goes over the wire."""
+    content = json.dumps(body).encode()
+    head = (
+        f"POST {path} HTTP/1.1",
+        f"Host: 127.0.0.1:{port}",
+        f"Authorization: Bearer {key}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(content)}",
+    )
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + content
 
 
 class Load:

@@ -11,7 +11,6 @@ shown.
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -23,7 +22,7 @@ import httpx
 import psutil
 
 from app.predictions.resources import EXAMPLE_ROW
-from benchmarks.load import Answers, Load
+from benchmarks.load import Answers, Load, json_post
 from tests.server import Server, wait_for
 
 _PENGUINS = Path(__file__).resolve().parents[1] / "examples" / "penguins.csv"
@@ -74,15 +73,9 @@ def _started(client: httpx.Client, model: str, estimator: object) -> str:
 
 
 def _load(server: Server, rows: int = 1) -> Load:
-    body = json.dumps({"inputs": [EXAMPLE_ROW] * rows}).encode()
-    head = (
-        "POST /api/v1/models/penguins/predict HTTP/1.1",
-        f"Host: 127.0.0.1:{server.port}",
-        f"Authorization: Bearer {server.admin_key}",
-        "Content-Type: application/json",
-        f"Content-Length: {len(body)}",
-    )
-    return Load(server.port, "\r\n".join(head).encode() + b"\r\n\r\n" + body)
+    body = {"inputs": [EXAMPLE_ROW] * rows}
+    path = "/api/v1/models/penguins/predict"
+    return Load(server.port, json_post(server.port, path, server.admin_key, body))
 
 
 def _overload(server: Server, rows: int, seconds: float) -> list[tuple[str, bool]]:

@@ -105,8 +105,12 @@ class Fleet:
         with ThreadPoolExecutor(len(self.all_servers)) as executor:
             list(executor.map(lambda server: server.__exit__(), self.all_servers))
 
-    def client(self, key: str | None = None) -> httpx.Client:
+    def client(
+        self, key: str | None = None, transport: httpx.BaseTransport | None = None
+    ) -> httpx.Client:
         """A client of the gateway, with the admin's key or another."""
         headers = {"Authorization": f"Bearer {key or self.admin_key}"}
         base_url = f"{self.url}/api/v1"
-        return httpx.Client(base_url=base_url, headers=headers, timeout=60, verify=NO_TLS)
+        return httpx.Client(
+            base_url=base_url, headers=headers, timeout=60, verify=NO_TLS, transport=transport
+        )

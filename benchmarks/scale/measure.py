@@ -25,7 +25,7 @@ from app.config import Settings
 from app.gateway import write_gateway
 from app.predictions.resources import EXAMPLE_ROW
 from app.settings_table import SERVICES
-from benchmarks.load import Answers, Load
+from benchmarks.load import Answers, Load, json_post
 from benchmarks.measured import Peak, cpu_of, share_of
 from tests.nats import NatsServer
 from tests.nginx import Nginx
@@ -173,15 +173,7 @@ def train(client: httpx.Client) -> dict[str, Any]:
 
 def request(server: Server, path: str, body: object, port: int = 0) -> bytes:
     """A POST as the load sends it."""
-    content = json.dumps(body).encode()
-    head = (
-        f"POST /api/v1{path} HTTP/1.1",
-        f"Host: 127.0.0.1:{port or server.port}",
-        f"Authorization: Bearer {server.admin_key}",
-        "Content-Type: application/json",
-        f"Content-Length: {len(content)}",
-    )
-    return "\r\n".join(head).encode() + b"\r\n\r\n" + content
+    return json_post(port or server.port, f"/api/v1{path}", server.admin_key, body)
 
 
 PREDICT = "/models/penguins/predict"

@@ -27,23 +27,28 @@ _CLIENTS = 2
 _PATIENCE = 90.0
 _CONVERGE_SECONDS = 60.0
 _TOLD = "modelyard.events"
+Wire = Callable[[], httpx.BaseTransport]
 _NOT_FED = ("keys/", "projects/", "predictions/", "batch-predictions/")
 
 
 class Load:
     """Everybody who asks something of a fleet."""
 
-    def __init__(self, fleet: Fleet, held: ExitStack) -> None:
+    def __init__(self, fleet: Fleet, held: ExitStack, wire: Wire | None) -> None:
         self.ledger = Ledger()
         key = _furnish(fleet)
 
+        def client() -> httpx.Client:
+            return held.enter_context(fleet.client(key, wire and wire()))
+
         def caller(name: str) -> Caller:
-            return held.enter_context(closing(Caller(fleet.url, key, self.ledger, name)))
+            made = Caller(fleet.url, key, self.ledger, name, wire and wire())
+            return held.enter_context(closing(made))
 
         self.clients = [Client(n, caller(f"outages:{n}"), ACTS) for n in range(_CLIENTS)]
         self.producer = Producer(caller("producer"))
-        self.follower = Follower(held.enter_context(fleet.client(key)))
-        self.probers = [Prober(one, held.enter_context(fleet.client(key))) for one in PROBES]
+        self.follower = Follower(client())
+        self.probers = [Prober(one, client()) for one in PROBES]
         self._fleet = fleet
 
     @property
@@ -79,10 +84,13 @@ class Load:
 
 
 @contextmanager
-def load_on(fleet: Fleet, report: Report) -> Iterator[Load]:
-    """The load, while the block runs; then the invariants, into the report."""
+def load_on(fleet: Fleet, report: Report, wire: Wire | None = None) -> Iterator[Load]:
+    """The load, while the block runs; then the invariants, into the report.
+
+    ``wire`` makes each client's way to the gateway, where it isn't the plain one.
+    """
     with ExitStack() as held:
-        load = Load(fleet, held)
+        load = Load(fleet, held, wire)
         load.start()
         yield load
         load.stop(report)

@@ -52,7 +52,7 @@ class Outage:
 
 
 @contextmanager
-def fleet_apart() -> Iterator[Fleet]:
+def fleet_apart(groups: Sequence[Sequence[str]] = ALONE, replicas: int = 1) -> Iterator[Fleet]:
     """Running servers, each service with a database and a user of its own, and NATS."""
     with ExitStack() as held:
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="fleet-")))
@@ -66,7 +66,7 @@ def fleet_apart() -> Iterator[Fleet]:
             # However long this machine takes to start a server.
             "MODELYARD_KEYS_BELIEVED": "900",
         }
-        yield held.enter_context(Fleet(folder, ALONE, databases, **shared))
+        yield held.enter_context(Fleet(folder, groups, databases, replicas=replicas, **shared))
 
 
 def outages(fleet: Fleet, plan: Plan) -> Report:

@@ -52,14 +52,25 @@ class Pending:
 class Caller:
     """One client's connection to the server."""
 
-    def __init__(self, url: str, token: str, ledger: Ledger, seed: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        ledger: Ledger,
+        seed: str,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
         self.random = random.Random(seed)
         self.ledger = ledger
         self.tally = Tally()
         self.pending: list[Pending] = []
         headers = {"Authorization": f"Bearer {token}"}
         self._client = httpx.Client(
-            base_url=f"{url}/api/v1", headers=headers, timeout=_TIMEOUT, verify=NO_TLS
+            base_url=f"{url}/api/v1",
+            headers=headers,
+            timeout=_TIMEOUT,
+            verify=NO_TLS,
+            transport=transport,
         )
 
     def close(self) -> None:
