@@ -8,6 +8,7 @@ import fcntl
 import itertools
 import os
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -21,12 +22,14 @@ _LOCK = threading.Lock()
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
+    """A port of the loopback that nobody listens on, nor will: a server's API may just be dead."""
     with _LOCK:
         for port in itertools.islice(_own_ports(os.getpid()), _BLOCK):
-            with socket.socket() as probe:
+            with socket.socket() as probe, socket.socket(socket.AF_UNIX) as lock:
                 try:
                     probe.bind(("127.0.0.1", port))
+                    if sys.platform == "linux":
+                        lock.bind(f"\0modelyard-port-{port}")
                 except OSError:
                     continue
                 return port

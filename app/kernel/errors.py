@@ -122,6 +122,12 @@ class Conflict(ServiceError):
     status, code, title = 409, "conflict", "Conflict"
 
 
+class InProgress(Conflict):
+    """The first request with this Idempotency-Key has no answer yet."""
+
+    code, title, retryable = "in-progress", "Still in progress", True
+
+
 class StillReferred(Conflict):
     """Others still refer to the thing; ``extra["referrers"]`` lists them."""
 

@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.kernel.auth import Call
-from app.kernel.errors import Conflict, Invalid, StorageFull, Unavailable
+from app.kernel.errors import Conflict, InProgress, Invalid, StorageFull, Unavailable
 from app.kernel.retention import drop
 from app.kernel.sql import Database, KernelBase, UtcDateTime, lease_holds, new_id, utc_now
 
@@ -137,7 +137,7 @@ class IdempotencyStore:
     ) -> HeldKey | Answer:
         """Hold the key for this request, or give the answer that it had before.
 
-        Raises Invalid when the key was used for another request, Conflict while that one runs.
+        Raises Invalid when the key was used for another request, InProgress while that one runs.
         """
         try:
             return self._reserve(call, key, request, render)
@@ -188,7 +188,7 @@ class IdempotencyStore:
         if row.status is not None:
             return Answer(row.status, row.body or "", row.headers or {})
         if lease_holds(row.lease_until, LEASE, now) and row.id not in self._abandoned:
-            raise Conflict(
+            raise InProgress(
                 "The first request with this Idempotency-Key is still running",
                 retry_after=max(1.0, (row.lease_until - now).total_seconds() / 10),
             )

@@ -29,6 +29,10 @@ class Scored(Predicting):
         self.keeper = subprocess.Popen(
             [sys.executable, "-m", "app", "role", "scorer"], env={**inherited, **own}, cwd=ROOT
         )
+        self.wait_for_server()
+
+    def wait_for_server(self):
+        """Until the process that scores for everybody answers."""
         until = time.monotonic() + READY_SECONDS
         client = Client(lambda: self.sockets / "scorer", "scorer", keep=False)
         while True:
@@ -48,9 +52,13 @@ class Scored(Predicting):
         assert not alive
 
     def server(self, *, after=None):
-        """The process that scores for everybody, as soon as it alone is there."""
+        """The process that scores for everybody, as soon as it alone is there.
+
+        What scores a single request was taken for it where it was the last to end.
+        """
         until = time.monotonic() + READY_SECONDS
         while True:
+            self.wait_for_server()
             found = psutil.Process(self.keeper.pid).children()
             if len(found) == 1 and found[0] != after:
                 return found[0]

@@ -61,12 +61,17 @@ def test_versions_are_numbered_without_a_gap(written):
 @pytest.mark.parametrize(
     ("path", "method", "body"),
     [
-        (MODEL, "patch", lambda number, _: {"tags": {"writer": str(number)}}),
+        (MODEL, "patch", lambda number, turn: {"tags": {"writer": f"{number} of {turn}"}}),
         (CHAMPION, "put", lambda _, turn: {"version": 1 + turn % 2}),
-        (f"{MODEL}/versions/1", "patch", lambda number, _: {"tags": {"writer": str(number)}}),
+        (
+            f"{MODEL}/versions/1",
+            "patch",
+            lambda number, turn: {"tags": {"writer": f"{number} of {turn}"}},
+        ),
     ],
 )
 def test_of_many_who_have_read_the_same_one_wins(written, path, method, body):
+    """Two won where one wrote what was there already, which changes nothing."""
     written.register()
     for turn in range(1, rounds(quick=1, full=20) + 1):
         etag = written.client().get(path).headers["ETag"]

@@ -8,7 +8,6 @@ import subprocess
 import threading
 import time
 
-import httpx
 import pytest
 
 from tests.faults.clients import (
@@ -89,10 +88,11 @@ def test_a_wrong_key_is_401_while_nothing_can_be_written(server, path):
 
 @pytest.fixture
 def partition(tmp_path):
-    """A partition of its own for a home, with hardly any room."""
+    """A partition of its own for a home, with hardly any room, but some for each round's rows."""
     folder = tmp_path / "small"
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)]
+    size = f"size={rounds(6, 24)}m"
+    command = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)]
     if os.geteuid() != 0 or shutil.which("mount") is None:
         pytest.skip("only root can mount a partition")
     if subprocess.run(command, capture_output=True, check=False).returncode != 0:
@@ -135,6 +135,6 @@ def test_a_full_partition_costs_refusals_and_nothing_that_was_acknowledged(parti
             assert writers.statuses() <= {201, 503, 507}
             assert_told_properly(told.answer for told in writers.told)
             assert_all_there(server, writers.acknowledged)
-        assert httpx.get(f"{server.url}/readyz").status_code == 200
+        server.wait_until_ready()
     with contextlib.closing(sqlite3.connect(partition / "m.db")) as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
