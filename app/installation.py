@@ -4,14 +4,15 @@ Needed are the secret, each service's URL and, to see whether all share one, the
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from secrets import token_urlsafe
-from typing import Any, Final
+from typing import Annotated, Final
 
 import httpx
+import msgspec
 
 from app.config import Settings
 from app.examination import EXAMINE, Finding, probed
@@ -33,6 +34,23 @@ _TOKEN_SECONDS: Final = 7 * 24 * 3600.0
 _CALLER: Final = "doctor"
 _ROUTE: Final = f"{PREFIX}/examination"
 _BRIEF: Final = {"depth": "brief"}
+_NO_ANSWER: Final = (httpx.HTTPError, msgspec.MsgspecError, ValueError)
+"""What is raised where something else than a server of ours answers, or none to the end."""
+
+
+class _Readiness(msgspec.Struct):
+    checks: dict[str, str]
+
+
+class _Problem(msgspec.Struct):
+    detail: str = ""
+
+
+class _Examination(msgspec.Struct):
+    version: str
+    services: tuple[str, ...]
+    time: Annotated[datetime, msgspec.Meta(tz=True)]
+    findings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True)
@@ -101,14 +119,19 @@ def _examine(
         yield away
         return None
     yield _ready(client, url, whose)
-    yield from _lets_in(partial(_ask, client, url, params=_BRIEF), ring, whose)
-    started = utc_now()
-    answer = _ask(client, url, ring, EXAMINE, {"probe": probe} if probe else {})
-    refused = _refused(answer, whose, variables)
-    if refused is not None:
-        yield refused
+    try:
+        yield from _lets_in(partial(_ask, client, url, params=_BRIEF), ring, whose)
+        started = utc_now()
+        answer = _ask(client, url, ring, EXAMINE, {"probe": probe} if probe else {})
+        refused = _refused(answer, whose, variables)
+        if refused is not None:
+            yield refused
+            return None
+        told = _read(answer.content, whose, started, utc_now())
+    except _NO_ANSWER as error:
+        text = f"{whose}: {url} doesn't answer as a server of ours does: {type(error).__name__}"
+        yield Finding("bad", text, f"look at its log, or mend {variables}")
         return None
-    told = _read(answer.json(), whose, started, utc_now())
     absent = [name for name in names if name not in told.services]
     for name in absent:
         text = f"{name}: at {url} is a server of {', '.join(told.services)}"
@@ -135,8 +158,8 @@ def _away(client: httpx.Client, url: str, whose: str, variables: str) -> Finding
 def _ready(client: httpx.Client, url: str, whose: str) -> Finding:
     try:
         answer = client.get(f"{url}/readyz")
-        checks: Mapping[str, str] = answer.json()["checks"]
-    except (httpx.HTTPError, ValueError, KeyError) as error:
+        checks = msgspec.json.decode(answer.content, type=_Readiness).checks
+    except _NO_ANSWER as error:
         return Finding("bad", f"{whose}: /readyz: {type(error).__name__}", "look at its log")
     wrong = [f"{name}: {word}" for name, word in checks.items() if word != "ok"]
     if answer.status_code == 200 and not wrong:
@@ -177,8 +200,8 @@ def _refused(answer: httpx.Response, whose: str, variables: str) -> Finding | No
     if answer.status_code == 200:
         return None
     detail = ""
-    if answer.headers.get("content-type", "").startswith("application/problem+json"):
-        detail = str(answer.json().get("detail", ""))
+    with suppress(*_NO_ANSWER):
+        detail = msgspec.json.decode(answer.content, type=_Problem).detail
     if answer.status_code == 401:
         if "too old" in detail:
             return Finding(
@@ -192,17 +215,16 @@ def _refused(answer: httpx.Response, whose: str, variables: str) -> Finding | No
     return Finding("bad", f"{whose}: answers {answer.status_code}: {detail}", "look at its log")
 
 
-def _read(told: Mapping[str, Any], whose: str, started: datetime, ended: datetime) -> Told:
-    there = datetime.fromisoformat(told["time"])
+def _read(content: bytes, whose: str, started: datetime, ended: datetime) -> Told:
+    told = msgspec.json.decode(content, type=_Examination)
     # It looked at its clock somewhere between.
-    ahead = max(0.0, (there - ended).total_seconds()) - max(0.0, (started - there).total_seconds())
-    findings = (Finding(one["level"], one["text"], one["advice"]) for one in told["findings"])
+    late, early = (told.time - ended).total_seconds(), (started - told.time).total_seconds()
     return Told(
         whose,
-        told["version"],
-        tuple(told["services"]),
-        ahead,
-        tuple(finding.of(whose) for finding in findings),
+        told.version,
+        told.services,
+        max(0.0, late) - max(0.0, early),
+        tuple(finding.of(whose) for finding in told.findings),
     )
 
 

@@ -182,25 +182,40 @@ def test_a_service_that_knows_no_address_of_one_that_it_asks(environment, anothe
     )
 
 
-def test_a_server_that_lets_in_anybody_is_told(environment):
-    """The keys of services must open no more than they say."""
-    app = Flask("open")
-    told = {"version": "0.1.0", "services": ["models"], "time": utc_now().isoformat()}
-    pages = {
-        "/api/v1/examination": {**told, "findings": []},
-        "/livez": {},
-        "/readyz": {"checks": {}},
-    }
+def examined_beside(environment, pages):
+    """What is found where such pages are at the address of models."""
+    app = Flask("something else")
     for path, page in pages.items():
         app.add_url_rule(path, path, partial(jsonify, page))
     port = free_port()
     server = make_server("127.0.0.1", port, app, threaded=True)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
-        found = bad(examined(environment, MODELYARD_MODELS_URL=f"http://127.0.0.1:{port}"))
+        return examined(environment, MODELYARD_MODELS_URL=f"http://127.0.0.1:{port}")
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.mark.parametrize("page", [[], {"checks": []}, {"services": "models"}, "hello", None])
+def test_what_answers_like_no_server_of_ours_is_told(environment, page):
+    """The doctor ended with a traceback, and looked at none of the others."""
+    pages = dict.fromkeys(("/livez", "/readyz", "/api/v1/examination"), page)
+    found = examined_beside(environment, pages)
+    assert any("models: /readyz: ValidationError" in line for line in bad(found))
+    assert any("doesn't answer as a server of ours does" in line for line in bad(found))
+    assert any("streams: its clock agrees" in finding.text for finding in found)
+
+
+def test_a_server_that_lets_in_anybody_is_told(environment):
+    """The keys of services must open no more than they say."""
+    told = {"version": "0.1.0", "services": ["models"], "time": utc_now().isoformat()}
+    pages = {
+        "/api/v1/examination": {**told, "findings": []},
+        "/livez": {},
+        "/readyz": {"checks": {}},
+    }
+    found = bad(examined_beside(environment, pages))
     assert any("models: lets in a token that lacks the scope" in line for line in found)
     assert any("models: lets in a token of another secret" in line for line in found)
 
