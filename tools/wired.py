@@ -57,6 +57,9 @@ def read_wiring(root: Path, app: Flask) -> Wired:
             found.stands_on.setdefault(service, set()).add(thing)
         for caller, callee, asks in module.peers():
             wanted = {ask for ask in asks if _answers(callee, ask, owners)}
+            for ask in asks - wanted:
+                if not any(_answers(service, ask, owners) for service in SERVICES):
+                    raise Unreadable(f"{path.name}: nobody has a route for {ask}")
             if not wanted:
                 raise Unreadable(f"{path.name}: {callee} has no route for what {caller} asks")
             found.asks.setdefault((caller, callee), set()).update(wanted)
@@ -212,7 +215,9 @@ def _handed(call: ast.Call) -> Iterator[str]:
             given = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
             if node.func.attr == "jobs":
                 yield "workers"
-            if node.func.attr == "database" and given:
+            if node.func.attr in ("database", "socket") and not given:
+                raise Unreadable(f"{call.lineno}: {ast.unparse(node)}")
+            if node.func.attr == "database":
                 yield "database"
             if node.func.attr == "socket":
                 yield f"{str(given[0]).rpartition('/')[2]} process"

@@ -76,9 +76,25 @@ def test_a_new_call_between_services_appears(checkout, app):
         'Unheard(self.peer("models", "datasets"))',
         'self.peer("models", "datasets")',
         'TrainingDatasetsPeer(self.peer("datasets", "access"))',
+        "TrainingDatasetsPeer(self.database())",
+        "TrainingDatasetsPeer(self.socket(*anything))",
     ],
 )
 def test_what_can_not_be_read_is_not_left_out_in_silence(checkout, app, line):
     planted(checkout, line)
     with pytest.raises(Unreadable):
+        read_wiring(checkout, app)
+
+
+def test_one_call_of_several_that_nobody_answers_is_not_left_out(checkout, app):
+    planted(checkout, 'Odd(self.peer("models", "datasets"))')
+    with (checkout / "app" / "wiring.py").open("a") as wiring:
+        wiring.write("\nfrom app.training.odd import Odd\n")
+    holds = 'peer.ask(call, "POST", f"/datasets/{name}/holds", scope="datasets:hold")'
+    missed = 'peer.ask(call, "GET", "/renamed", scope="datasets:hold")'
+    odd = checkout / "app" / "training" / "odd.py"
+    odd.write_text(f"def Odd(peer, call, name):\n    {holds}\n")
+    assert read_wiring(checkout, app).asks["models", "datasets"] == {HOLD}
+    odd.write_text(f"def Odd(peer, call, name):\n    {holds}\n    {missed}\n")
+    with pytest.raises(Unreadable, match="/renamed"):
         read_wiring(checkout, app)
