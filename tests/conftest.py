@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, settings
 
 from tests.yard import Yard
 
+# What they found is told when they fail, as it is for tests.
+pytest.register_assert_rewrite("tests.problems", "tests.server", "tests.stories.main_job")
 # What stays is looked through less often: of all the processor time it took a tenth.
 gc.set_threshold(20_000, 20, 20)
 # How long an example takes depends on what else the machine does.

@@ -70,9 +70,10 @@ class NatsServer:
         raise AssertionError(f"no NATS:\n{(self.folder / 'server.log').read_text()[-3000:]}")
 
     def kill(self):
-        """End it at once."""
-        self._process.kill()
-        self._process.wait()
+        """End it at once, if it was ever started."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
     def pause(self):
         """Let it fall silent without closing anything."""
@@ -104,7 +105,12 @@ class NatsCluster:
         return "nats://" + ",".join(server.address for server in self.servers.values())
 
     def __enter__(self):
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            # The block is never entered: nobody else would end them.
+            self.__exit__()
+            raise
 
     def __exit__(self, *_):
         for server in self.servers.values():

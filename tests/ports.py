@@ -1,23 +1,19 @@
 """Ports for servers of tests: between its choice and its use nobody else is given one.
 
 A process of tests takes a block of ports for itself, below those that the system gives to whoever
-asks for any: a connection that goes out can't have taken one meanwhile, nor can other tests.
+asks for any: a connection that goes out can't have taken one meanwhile, nor can other tests,
+whatever user runs them and wherever their temporary folders are.
 """
 
-import fcntl
 import itertools
 import os
 import socket
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
-from typing import IO
 
-_FIRST, _LAST, _BLOCK = 10_000, 32_000, 100
-_HELD: list[IO[bytes]] = []
+_FIRST, _LAST, _BLOCK = 12_000, 32_000, 100
 _LOCK = threading.Lock()
 
 
@@ -26,6 +22,8 @@ def free_port() -> int:
     with _LOCK:
         for port in itertools.islice(_own_ports(os.getpid()), _BLOCK):
             with socket.socket() as probe, socket.socket(socket.AF_UNIX) as lock:
+                # As servers do: where connections have just ended, one may listen again.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind(("127.0.0.1", port))
                     if sys.platform == "linux":
@@ -38,16 +36,15 @@ def free_port() -> int:
 
 @cache
 def _own_ports(_process: int) -> Iterator[int]:
-    """The ports of this process's block, over and over; it is locked until the process ends."""
-    folder = Path(tempfile.gettempdir()) / f"modelyard-test-ports-{os.getuid()}"
-    folder.mkdir(exist_ok=True)
+    """The ports of this process's block, over and over; it holds the first until it ends."""
     for first in range(_FIRST, _LAST, _BLOCK):
-        held = (folder / str(first)).open("ab")
+        held = socket.socket()
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            held.bind(("127.0.0.1", first))
+        except OSError:
             held.close()
             continue
-        _HELD.append(held)
-        return itertools.cycle(range(first, first + _BLOCK))
+        # Not to be closed before the process ends.
+        held.detach()
+        return itertools.cycle(range(first + 1, first + _BLOCK))
     raise AssertionError("all blocks of ports are taken")

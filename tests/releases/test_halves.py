@@ -155,6 +155,7 @@ def test_this_version_works_on_tables_that_a_newer_one_has_added_to(yard):
 
 @pytest.mark.slow
 @pytest.mark.long
+@pytest.mark.timeout(400)
 def test_a_server_of_this_version_does_its_main_job_on_them(tmp_path):
     with Server(tmp_path / "home") as server:
         key = server.admin_key
@@ -163,7 +164,7 @@ def test_a_server_of_this_version_does_its_main_job_on_them(tmp_path):
         expand_all(wiring.databases())
     server.admin_key = key
     with server, server.client() as client:
-        main_job(client, estimator={"name": "GaussianNB"})
+        main_job(client, estimator={"name": "LogisticRegression"})
 
 
 @pytest.mark.parametrize(

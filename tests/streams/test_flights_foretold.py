@@ -1,6 +1,7 @@
 """Flights from January to June, through the REST API: both layers together are better than either.
 
 Rows come when planes are to leave, labels when they have landed; a batch is made every three weeks.
+``-o junit_family=xunit1 --junitxml FILE`` tells the figures.
 """
 
 import json
@@ -26,7 +27,9 @@ def _produce(viewing, some):
 
 
 @pytest.mark.timeout(1800)
-def test_flights_are_foretold_better_by_both_layers_than_by_either(tmp_path, sandbox):
+def test_flights_are_foretold_better_by_both_layers_than_by_either(
+    tmp_path, sandbox, record_property
+):
     viewing = ModelViewing(tmp_path / "home")
     estimator = {"name": "HistGradientBoostingClassifier", "params": {}}
     viewing.make_view(estimator=estimator)
@@ -46,6 +49,8 @@ def test_flights_are_foretold_better_by_both_layers_than_by_either(tmp_path, san
     told = viewing.told("/metrics")["in_all"]
     viewing.close()
     losses = {layer: told[layer]["log_loss"] for layer in told}
+    for layer, loss in losses.items():
+        record_property(f"log_loss_{layer}", round(loss, 4))
     assert told["merged"]["count"] > 60_000
     assert losses["merged"] <= losses["batch"] - 0.02
     assert losses["merged"] <= min(losses["batch"], losses["speed"]) + 0.002

@@ -25,6 +25,7 @@ PATIENCE = 10.0
 _PAUSE, _LONGEST_PAUSE = 0.05, 0.5
 _RETRY_SECONDS = 2.0
 _NOT_FOUND, _OTHER_CONFIGURATION, _ONE_SERVER = 10059, 10058, 10074
+_TOO_FEW_SERVERS = 10005
 _NO_ROOM = (10002, 10023, 10028, 10047)
 _MICROSECOND = timedelta(microseconds=1)
 Answer = Mapping[str, Any]
@@ -65,7 +66,8 @@ async def ask(
         refused = answer.get("error")
         if refused is None:
             return answer
-        passing = int(refused["code"]) >= 500
+        # Servers that have just come are not known to each other at once.
+        passing = int(refused["code"]) >= 500 or refused["err_code"] == _TOO_FEW_SERVERS
         if not passing or refused["err_code"] in (*_NO_ROOM, _ONE_SERVER):
             raise refusal(refused)
         await patience.or_give_up(str(refused["description"]))
@@ -138,7 +140,22 @@ def configuration(topic: str, partition: int, shape: Shape, replicas: int) -> di
 
 async def info(client: Client, topic: str, partition: int) -> Answer:
     """What the leader of a stream knows of it; raises NotFound."""
-    return await ask(client, f"STREAM.INFO.{stream_of(topic, partition)}")
+    patience = Patience(client)
+    while True:
+        try:
+            return await ask(client, f"STREAM.INFO.{stream_of(topic, partition)}", None, patience)
+        except NotFound:
+            if not await _is_assigned(client, topic, partition, patience):
+                raise
+        # Who is to lead it has not made its own copy yet, and took that for an answer.
+        await patience.or_give_up("its leader has not made it yet")
+
+
+async def _is_assigned(client: Client, topic: str, partition: int, patience: Patience) -> bool:
+    """Whether the leader of the whole cluster knows of a stream."""
+    only = {"subject": subject_of(topic, partition, "*")}
+    told = await ask(client, "STREAM.NAMES", only, patience)
+    return stream_of(topic, partition) in (told.get("streams") or ())
 
 
 def shape_of(told: Answer) -> Shape:

@@ -6,8 +6,12 @@ import time
 import pytest
 
 from app.kernel.errors import Unavailable
-from app.kernel.log.nats_stream import info
-from tests.kernel.log.engines import new_topic, numbered, read_all, until, values
+from app.kernel.log.nats_stream import PATIENCE, info
+from app.kernel.log.seam import Appended
+from tests.kernel.log.conftest import nats_engine_at
+from tests.kernel.log.engines import new_topic, numbered, read_all, shape, until, values
+from tests.nats import NatsServer
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -103,3 +107,45 @@ def test_without_a_majority_nothing_is_taken_and_all_of_it_goes_on_after(cluster
     log.append(topic, numbered(range(20), ids="a"))
     assert values(read_all(log, topic)) == list(range(20))
     log.close()
+
+
+@pytest.fixture
+def joining(tmp_path):
+    """Two servers of a cluster, and a third one that knows them and can be started."""
+    routes = {name: free_port() for name in ("a", "b", "c")}
+    first = {name: routes[name] for name in ("a", "b")}
+    made = [
+        NatsServer(tmp_path / name, name, routes=routes if name == "c" else first)
+        for name in routes
+    ]
+    for server in made[:2]:
+        server.start()
+    yield made
+    for server in made:
+        server.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_topic_waits_for_servers_that_do_not_know_each_other_yet(joining, tmp_path_factory):
+    """It was refused at once, as if no other server could come: a cluster was just starting."""
+    for server in joining[:2]:
+        server.wait_until_ready()
+    with nats_engine_at(f"nats://{joining[0].address}", tmp_path_factory) as engine:
+        log, started = engine.open(), time.monotonic()
+        with pytest.raises(Unavailable, match="no suitable peers"):
+            log.create("t", shape())
+        assert time.monotonic() - started > PATIENCE / 2
+        joining[2].start()
+        until(lambda: is_made(log, "t"))
+        assert log.append("t", numbered([1])) == [Appended(0, 0, False)]
+        log.close()
+
+
+def is_made(log, topic):
+    """Whether all servers of a cluster keep a topic."""
+    try:
+        log.create(topic, shape())
+    except Unavailable:
+        return False
+    return True

@@ -1,23 +1,26 @@
 """A record log in NATS: its outbox, how one is let in, and what happens while NATS is away."""
 
+import json
 import subprocess
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from nats.aio.msg import Msg
 from sqlalchemy import func, select
 
-from app.kernel.errors import TooLarge, Unavailable
+from app.kernel.errors import NotFound, TooLarge, Unavailable
 from app.kernel.log import nats_link, outbox
 from app.kernel.log.nats_link import Address
 from app.kernel.log.nats_log import NatsLog
+from app.kernel.log.nats_stream import info, shape_of
 from app.kernel.log.outbox import LogOutbox, LogRelay
 from app.kernel.log.seam import Appended, Full, NewRecord, Shape
 from app.kernel.sql import Database, new_id, utc_now
 from app.settings_table import SettingsError
 from tests.kernel.log.conftest import migrated
-from tests.kernel.log.engines import NatsEngine, new_topic, numbered, read_all, until, values
+from tests.kernel.log.engines import NatsEngine, new_topic, numbered, read_all, shape, until, values
 from tests.nats import BINARY, NatsServer
 from tests.yard import Yard
 
@@ -150,6 +153,31 @@ def test_a_name_that_nats_would_not_take_is_written_otherwise(log):
         log.wait(name, {0: 0}, 20.0)
         assert values(log.read(name, 0, 0, 10)) == [1]
         log.delete(name)
+
+
+class LateClient:
+    """A connection to servers of which one lags behind: it says once that it has no such stream."""
+
+    def __init__(self, client):
+        self._client = client
+        self.answers = [{"error": {"code": 404, "err_code": 10059, "description": "not found"}}]
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+    async def request(self, subject, *arguments, **options):
+        if self.answers and ".STREAM.INFO." in subject:
+            return Msg(self._client, data=json.dumps(self.answers.pop()).encode())
+        return await self._client.request(subject, *arguments, **options)
+
+
+def test_a_topic_that_a_lagging_server_does_not_have_yet_is_there(log):
+    """A create asked twice is answered by any server; the one that was to lead said 404 after."""
+    topic = new_topic(log)
+    told = log._link.run(lambda client: info(LateClient(client), topic, 0))
+    assert shape_of(told) == shape()
+    with pytest.raises(NotFound):
+        log._link.run(lambda client: info(LateClient(client), "nowhere", 0))
 
 
 @pytest.fixture

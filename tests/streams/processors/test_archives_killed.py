@@ -14,8 +14,8 @@ SLOW = [pytest.mark.slow]
 
 
 @pytest.fixture
-def archiving(tmp_path):
-    yard = ArchivingYard(tmp_path / "home", reader_lease=2.0)
+def archiving(stores, tmp_path):
+    yard = ArchivingYard(tmp_path / "home", reader_lease=2.0, **stores)
     made = Archiving(yard)
     made.topics("in", partitions=2)
     made.topics("dead")

@@ -11,7 +11,6 @@ from sqlalchemy import select
 
 from app.kernel.log.seam import NewRecord
 from app.streams.processors.tables import Processor, ProcessorWatermark, ProcessorWindow
-from tests.nats import NatsServer
 from tests.streams.processors.installation import PROCESSORS, Streaming
 from tests.streams.processors.role_processes import Crew
 from tests.yard import Yard
@@ -138,29 +137,14 @@ def killed(streaming, count, kills, chance):
     return digest(streaming, "shot")
 
 
-LONG = [pytest.mark.slow, pytest.mark.long]
-
-
-@pytest.fixture(
-    params=["sqlite", pytest.param("postgresql", marks=LONG), pytest.param("nats", marks=LONG)]
-)
-def engine(request, tmp_path):
+@pytest.fixture
+def engine(stores, tmp_path):
     """An installation whose records lie in its database, or in NATS."""
-    log_url, database_url, server = "", "", None
-    if request.param == "postgresql":
-        database_url = request.getfixturevalue("postgres_url")()
-    if request.param == "nats":
-        server = NatsServer(tmp_path / "nats").start()
-        server.wait_until_ready()
-        log_url = f"nats://{server.address}"
-    home = tmp_path / "home"
-    yard = Yard(home, database_url=database_url, log_url=log_url, reader_lease=2.0)
+    yard = Yard(tmp_path / "home", reader_lease=2.0, **stores)
     made = Streaming(yard)
     yield made
     made.close()
     yard.close()
-    if server is not None:
-        server.kill()
 
 
 def compare(streaming, count, kills, seed):
