@@ -18,7 +18,8 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -176,6 +177,19 @@ class Ticket:
         if self._since is None:
             self._admission.enter(patience, read=self)
             self._since = self._admission.monotonic()
+
+    @contextmanager
+    def lent(self, patience: Callable[[], float]) -> Iterator[None]:
+        """Let others have the place while the block waits; then take one again, as ``enter`` does.
+
+        A block that fails needs none any more.
+        """
+        if self._since is None:
+            yield
+            return
+        self.leave()
+        yield
+        self.enter(patience())
 
     def leave(self) -> None:
         """Give the place back, if there is one to give."""

@@ -13,6 +13,7 @@ import secrets
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
@@ -52,6 +53,13 @@ class Reservation(Protocol):
         """Store the answer for ``result`` in the session's transaction."""
 
 
+class Place(Protocol):
+    """A place among those who work at once, held by one request."""
+
+    def lent(self, patience: Callable[[], float]) -> AbstractContextManager[None]:
+        """Others may have it during the block; then there is one again, or Unavailable."""
+
+
 @dataclass(frozen=True)
 class Call:
     """One request to a service: who calls, from where, on what conditions.
@@ -69,6 +77,7 @@ class Call:
     if_match: tuple[str, ...] | None = None
     deadline: float | None = None
     trace: Trace | None = None
+    place: Place | None = field(default=None, compare=False, repr=False)
     reservation: Reservation | None = field(default=None, compare=False, repr=False)
 
     def require(self, *any_of: str) -> None:
@@ -87,6 +96,13 @@ class Call:
         if left <= 0:
             raise DeadlineExceeded
         return min(most, left)
+
+    def elsewhere(self) -> AbstractContextManager[None]:
+        """The block waits for an answer of others, and nobody waits for the caller's place then.
+
+        Raises Unavailable or DeadlineExceeded after it where no place is free again in time.
+        """
+        return self.place.lent(self.remaining) if self.place else nullcontext()
 
     def patience(self, most: float) -> float:
         """How many seconds to wait for a change, so that an answer without one is in time."""

@@ -156,7 +156,8 @@ class Directory:
         self, place: Place, known: Known, version: int, call: Call
     ) -> Mapping[str, Any]:
         """Where a version of a model lies, from now on known; raises NotFound, Unavailable."""
-        location = self._models.location(call, place[1], version)
+        with call.elsewhere():
+            location = self._models.location(call, place[1], version)
         known.locations[str(version)] = location
         self._remember(place, known)
         return location
@@ -176,7 +177,8 @@ class Directory:
         except SecretRetired as error:
             fault: ServiceError = error
         except ArtifactCorrupt as error:
-            self._report(call, location, error)
+            with call.elsewhere():
+                self._report(call, location, error)
             fault = error
         fresh = self._locate_anew(call, reference, location)
         if fresh == location:
@@ -210,6 +212,10 @@ class Directory:
         return self.locate(call, reference)
 
     def _learn(self, call: Call, model: str) -> Known:
+        with call.elsewhere():
+            return self._learn_elsewhere(call, model)
+
+    def _learn_elsewhere(self, call: Call, model: str) -> Known:
         place = (call.project, model)
         question = _Question(place)
         with self._installing:

@@ -97,6 +97,35 @@ def test_a_place_goes_to_the_first_in_line():
     assert (places.free, places.waiting) == (1, 0)
 
 
+def test_a_place_that_is_lent_is_had_by_others_and_taken_again():
+    places = admission(1)
+    ticket, other = Ticket(places), Ticket(places)
+    with ticket.lent(lambda: 1.0):
+        assert places.free == 1
+    assert places.free == 1
+    ticket.enter()
+    with ticket.lent(lambda: 1.0), ticket.lent(lambda: 1.0):
+        other.enter()
+        other.leave()
+    assert places.free == 0
+    with pytest.raises(Unavailable), ticket.lent(lambda: 1.0):
+        other.enter()
+    ticket.leave()
+    assert places.free == 0
+    other.leave()
+    assert places.free == 1
+
+
+def test_who_fails_while_a_place_is_lent_takes_none_again():
+    places = admission(1)
+    ticket = Ticket(places)
+    ticket.enter()
+    with pytest.raises(KeyError), ticket.lent(lambda: 1.0):
+        raise KeyError
+    ticket.leave()
+    assert places.free == 1
+
+
 def test_past_the_longest_wait_the_line_is_left():
     places = admission(1, 1, 0.02)
     places.enter()

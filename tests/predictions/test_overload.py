@@ -159,3 +159,33 @@ def test_the_metrics_tell_who_was_let_in_and_who_was_refused(small, held):
     finish(small, held, threads)
     after = [registry.get_sample_value(name) for name in names]
     assert [late - early for early, late in zip(before, after, strict=True)] == [5, 1]
+
+
+@pytest.mark.parametrize("path", [PATH, "/api/v1/predictions"])
+def test_who_waits_for_the_models_service_keeps_no_place_from_others(small, monkeypatch, path):
+    """Questions about models that nobody had asked for held all places while the models service
+    was away or hung: predictions that need no other service were 503."""
+    go, asking, answers, models = threading.Event(), [], [], small.wiring.directory._models
+    state = models.state
+
+    def hangs(call, model):
+        asking.append(model)
+        assert go.wait(60)
+        return state(call, model)
+
+    assert small.client().post(PATH, json=BODY).status_code == 200
+    monkeypatch.setattr(models, "state", hangs)
+    threads = [in_background(small, answers, PATH.replace("fast", "never")) for _ in range(2)]
+    until(lambda: len(asking) == 2)
+    body = BODY if path == PATH else {"model": "fast", **BODY}
+    threads += [in_background(small, found := [], path, body)]
+    try:
+        until(lambda: found)
+        assert found[0].status_code in (200, 201)
+        assert not answers
+    finally:
+        go.set()
+        for thread in threads:
+            thread.join(30)
+    assert [answer.status_code for answer in answers] == [404, 404]
+    assert (small.wiring.admission.free, small.wiring.admission.waiting) == (2, 0)

@@ -17,6 +17,7 @@ import structlog
 from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry
 
+from app.kernel.admission import TICKET
 from app.kernel.audit import Denials
 from app.kernel.auth import Authenticator, Call, Principal
 from app.kernel.errors import (
@@ -290,6 +291,7 @@ def call_of(principal: Principal, request_id: str, environ: WSGIEnvironment) -> 
         None if tags is None else if_match(tags),
         None if timeout is None else deadline_of(timeout),
         None if traceparent is None else sound_trace(traceparent, environ.get("HTTP_TRACESTATE")),
+        environ.get(TICKET),
     )
 
 
