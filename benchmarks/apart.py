@@ -36,6 +36,8 @@ from tests.server import Server, wait_for
 _PENGUINS = Path(__file__).resolve().parents[1] / "examples" / "penguins.csv"
 _PATH = "/api/v1/models/penguins/predict"
 _MODEL = {"name": "LogisticRegression"}
+_ALIKE = {"MODELYARD_PROXY": "1", "MODELYARD_WORKERS": "1"}
+"""As the servers apart have it."""
 _MILLISECONDS = 1e3
 _MICROSECONDS = 1e6
 
@@ -74,7 +76,7 @@ def main() -> int:
     given = parser.parse_args()
     with ExitStack() as held:
         folder = held.enter_context(tempfile.TemporaryDirectory(prefix="apart-"))
-        one = held.enter_context(Server(Path(folder)))
+        one = held.enter_context(Server(Path(folder), _ALIKE))
         fleet = held.enter_context(fleet_apart())
         alone = fleet.servers["predictions"]
         keys = [_train(made.client) for made in (one, fleet)]

@@ -52,7 +52,9 @@ class Outage:
 
 
 @contextmanager
-def fleet_apart(groups: Sequence[Sequence[str]] = ALONE, replicas: int = 1) -> Iterator[Fleet]:
+def fleet_apart(
+    groups: Sequence[Sequence[str]] = ALONE, replicas: int = 1, **settings: str
+) -> Iterator[Fleet]:
     """Running servers, each service with a database and a user of its own, and NATS."""
     with ExitStack() as held:
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="fleet-")))
@@ -65,6 +67,7 @@ def fleet_apart(groups: Sequence[Sequence[str]] = ALONE, replicas: int = 1) -> I
             "MODELYARD_LOG_URL": f"nats://{nats.address}",
             # However long this machine takes to start a server.
             "MODELYARD_KEYS_BELIEVED": "900",
+            **settings,
         }
         yield held.enter_context(Fleet(folder, groups, databases, replicas=replicas, **shared))
 

