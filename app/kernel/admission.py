@@ -4,9 +4,10 @@ Whoever comes when the line is full is refused at once, told after how long the 
 be done, reckoned from how long the work has taken of late. Work that waits for a second is worth
 less than a refusal in a millisecond: its client may have left, and it makes all others late.
 
-The line is for bursts. Where there has been something to do all the time for longer than anybody
-may wait, a long line answers no more requests, only each later: then a few may wait for each place.
-Some callers who ask again as soon as they are answered are no overload.
+The line is for bursts, and for callers who ask again as soon as they are answered. Where more are
+refused than let in, a line answers no more requests, only each later: then only those may wait
+whose place, as far as can be foretold, will be free in half the time that the work takes. They
+keep the places busy, and nobody takes much longer than the work itself.
 
 Between the first look and the place lies the reading of the request. Those who are being read are
 counted with the line, or each place that is given back would let in all who come meanwhile, to
@@ -31,9 +32,18 @@ TICKET: Final = "modelyard.ticket"
 _WEIGHT: Final = 0.1
 _LONGEST_PAUSE: Final = 30.0
 _READING_SECONDS: Final = 0.2
-_LASTING_LINE: Final = 4
-"""How many may wait for each place where there has long been something to do."""
+_SHORT_WAIT: Final = 0.5
+"""How long one may wait in an overload, in times of what the work takes."""
+_MOST_REFUSED: Final = 0.5
+_REFUSED_WEIGHT: Final = 1 / 16
+_CALM_TIMES: Final = 4
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+
+
+class _Turn(threading.Event):
+    """Set when the place is there, which is held ``since`` then."""
+
+    since = 0.0
 
 
 class Admission:
@@ -51,12 +61,13 @@ class Admission:
         self._slots = self._free = slots
         self._waiters = waiters
         self._longest_wait = longest_wait
-        self.monotonic = monotonic
+        self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._line: deque[threading.Event] = deque()
+        self._line: deque[_Turn] = deque()
         self._read: dict[object, float] = {}
-        self._mean = 0.0
-        self._calm = monotonic()
+        self._held: list[float] = []
+        self._mean = self._refused = 0.0
+        self._last_refused = -math.inf
         self._count(registry)
 
     def _count(self, registry: CollectorRegistry) -> None:
@@ -90,10 +101,10 @@ class Admission:
     def expect(self, request: object) -> bool:
         """Whether there is room for a request that is about to be read; if so, it is counted."""
         with self._lock:
-            now = self.monotonic()
+            now = self._monotonic()
             while self._read and now - next(iter(self._read.values())) > _READING_SECONDS:
                 del self._read[next(iter(self._read))]
-            if len(self._read) + len(self._line) >= self._free + self._room(now):
+            if not self._has_room(now):
                 return False
             self._read[request] = now
         return True
@@ -103,51 +114,70 @@ class Admission:
         with self._lock:
             self._read.pop(request, None)
 
-    def _room(self, now: float) -> int:
-        """How many may wait: only a few for each place, where there has long been something to do.
-
-        Not where all places have long been taken: what is scarce may be the core on which requests
-        are read, and then places are free now and then in the worst of overloads.
-        """
-        if not self._read and not self._line and self._free == self._slots:
-            self._calm = now
-        return (
-            self._waiters
-            if now - self._calm <= self._longest_wait
-            else min(self._waiters, _LASTING_LINE * self._slots)
+    def _has_room(self, now: float) -> bool:
+        before = len(self._read) + len(self._line) - self._free
+        if before < 0:
+            return True
+        if before >= self._waiters:
+            return False
+        if not self._is_overloaded(now):
+            return True
+        # The places are given back in the order in which they were taken, or nearly so.
+        return before < len(self._held) and (
+            self._held[before] + self._mean - now <= _SHORT_WAIT * self._mean
         )
 
-    def enter(self, patience: float = math.inf, *, read: object = None) -> None:
+    def _is_overloaded(self, now: float) -> bool:
+        """Whether more are refused than let in; not where nobody has been refused for a while.
+
+        A free place says nothing: what is scarce may be the core on which requests are read, and
+        then places are free now and then in the worst of overloads.
+        """
+        if now - self._last_refused > self._longest_wait + _CALM_TIMES * self._mean:
+            self._refused = 0.0
+        return self._refused > _MOST_REFUSED
+
+    def enter(self, patience: float = math.inf, *, read: object = None) -> float:
         """Take a place, after a wait in line where there is none, for what has been ``read``.
 
-        Raises Unavailable past the line's length or the longest wait, DeadlineExceeded when the
-        caller's own ``patience`` in seconds ends before that.
+        Returns since when it is held. Raises Unavailable past the line's length or the longest
+        wait, DeadlineExceeded when the caller's own ``patience`` in seconds ends before that.
         """
         with self._lock:
             self._read.pop(read, None)
+            self._refused -= self._refused * _REFUSED_WEIGHT
             if self._free:
                 self._free -= 1
-                return
+                return self._hold()
             if len(self._line) >= self._waiters:
                 raise self.refusal()
-            turn = threading.Event()
+            turn = _Turn()
             self._line.append(turn)
         turn.wait(max(0.0, min(self._longest_wait, patience)))
         with self._lock:
             # Set under the lock only: a place that came too late for the wait is still taken.
             if turn.is_set():
-                return
+                return turn.since
             self._line.remove(turn)
         if patience <= self._longest_wait:
             raise DeadlineExceeded("The deadline passed while waiting for a place")
         raise self.refusal()
 
-    def leave(self, seconds: float) -> None:
-        """Give a place back that was held for so long: to the first in line, if there is one."""
+    def _hold(self) -> float:
+        since = self._monotonic()
+        self._held.append(since)
+        return since
+
+    def leave(self, since: float) -> None:
+        """Give back a place that was held ``since``: to the first in line, if there is one."""
         with self._lock:
+            seconds = self._monotonic() - since
             self._mean += (seconds - self._mean) * (_WEIGHT if self._mean else 1)
+            self._held.remove(since)
             if self._line:
-                self._line.popleft().set()
+                turn = self._line.popleft()
+                turn.since = self._hold()
+                turn.set()
             else:
                 self._free += 1
         self._seconds.add(seconds)
@@ -155,6 +185,8 @@ class Admission:
     def refusal(self) -> Unavailable:
         """Why nobody is let in, and when the line as it stands will be done; counts as shed."""
         self._shed.inc()
+        self._refused += (1 - self._refused) * _REFUSED_WEIGHT
+        self._last_refused = self._monotonic()
         pause = self._mean * (len(self._line) + 1) / self._slots
         return Unavailable(
             "Too many predictions at once", retry_after=min(max(pause, 1), _LONGEST_PAUSE)
@@ -175,8 +207,7 @@ class Ticket:
     def enter(self, patience: float = math.inf) -> None:
         """Take the place; see ``Admission.enter``."""
         if self._since is None:
-            self._admission.enter(patience, read=self)
-            self._since = self._admission.monotonic()
+            self._since = self._admission.enter(patience, read=self)
 
     @contextmanager
     def lent(self, patience: Callable[[], float]) -> Iterator[None]:
@@ -197,4 +228,4 @@ class Ticket:
             self._admission.forget(self)
         else:
             since, self._since = self._since, None
-            self._admission.leave(self._admission.monotonic() - since)
+            self._admission.leave(since)

@@ -154,17 +154,15 @@ def test_a_scorer_that_is_slow_is_left_at_the_deadline(predicting, monkeypatch, 
 def test_a_prediction_in_line_is_504_at_its_deadline(predicting, monkeypatch):
     places = predicting.wiring.admission
     monkeypatch.setattr(places, "_longest_wait", 30)
-    taken = places.free
-    for _ in range(taken):
-        places.enter()
+    held = [places.enter() for _ in range(places.free)]
     started = time.monotonic()
     path = "/api/v1/models/fast/predict"
     answer = predicting.client().post(path, json={"inputs": [ROW]}, headers=within("0.3"))
     assert_problem(answer, 504)
     assert time.monotonic() - started < 15
-    for _ in range(taken):
-        places.leave(0.01)
-    assert (places.free, places.waiting) == (taken, 0)
+    for since in held:
+        places.leave(since)
+    assert (places.free, places.waiting) == (len(held), 0)
 
 
 def test_a_neighbour_that_is_silent_is_left_at_the_deadline(tmp_path):
