@@ -71,8 +71,7 @@ def test_whether_a_server_waits_for_the_disk_is_told_by_its_monitor(alone, tmp_p
 @pytest.mark.slow
 @pytest.mark.long
 def test_a_cluster_that_has_lost_a_server(tmp_path, wired):
-    cluster = NatsCluster(tmp_path / "cluster").start()
-    try:
+    with NatsCluster(tmp_path / "cluster") as cluster:
         wiring = wired(cluster.url)
         wiring.record_log.create("flights", Shape(1, replicas=3))
         wiring.record_log.create("hasty", Shape(1, replicas=1))
@@ -85,5 +84,3 @@ def test_a_cluster_that_has_lost_a_server(tmp_path, wired):
         lagging = []
         while not lagging:
             lagging = [one for one in record_log(wiring) if "lags behind on c" in one.text]
-    finally:
-        cluster.kill()
