@@ -7,7 +7,7 @@ less than a refusal in a millisecond: its client may have left, and it makes all
 The line is for bursts, and for callers who ask again as soon as they are answered. Where more are
 refused than let in, a line answers no more requests, only each later: then only those may wait
 whose place, as far as can be foretold, will be free in half the time that the work takes. They
-keep the places busy, and nobody takes much longer than the work itself.
+keep the places busy, and nobody waits for much longer than that.
 
 Between the first look and the place lies the reading of the request. Those who are being read are
 counted with the line, or each place that is given back would let in all who come meanwhile, to
