@@ -29,7 +29,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.predictions.resources import EXAMPLE_ROW
 from benchmarks.load import Load, json_post
-from benchmarks.measured import cpu_of
+from benchmarks.measured import api_of, cpu_of
 from tests.outages.outages import fleet_apart
 from tests.server import Server, wait_for
 
@@ -56,8 +56,7 @@ class Way:
 
     def ask(self, seconds: float) -> None:
         """One round's share."""
-        (main, *_) = self.server.processes("role api")
-        processes = [main, *main.children(recursive=True)]
+        processes = api_of(self.server)
         before = cpu_of(processes)
         answers = self.load.closed(1, seconds)
         count = answers.count(httpx.codes.OK)

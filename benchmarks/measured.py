@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.server import Server
+
 
 @dataclass
 class Cost:
@@ -35,6 +37,12 @@ def cpu_of(processes: Sequence[psutil.Process]) -> float:
         with suppress(psutil.Error):
             seconds += sum(process.cpu_times()[:4])
     return seconds
+
+
+def api_of(server: Server) -> list[psutil.Process]:
+    """The processes that answer a server's requests."""
+    (starter, *_) = server.processes("role api")
+    return [starter, *starter.children(recursive=True)]
 
 
 class Peak:

@@ -19,10 +19,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
-import psutil
 
 from app.predictions.resources import EXAMPLE_ROW
 from benchmarks.load import Answers, Load, json_post
+from benchmarks.measured import api_of
 from tests.server import Server, wait_for
 
 _PENGUINS = Path(__file__).resolve().parents[1] / "examples" / "penguins.csv"
@@ -125,12 +125,7 @@ def _running(client: httpx.Client, runs: list[str]) -> int:
 
 def _memory(server: Server) -> int:
     """What the API's processes hold, bytes."""
-    return sum(process.memory_info().rss for process in _api(server))
-
-
-def _api(server: Server) -> list[psutil.Process]:
-    (main, *_) = server.processes("role api")
-    return [main, *main.children(recursive=True)]
+    return sum(process.memory_info().rss for process in api_of(server))
 
 
 def _told(what: str, found: Answers) -> Answers:

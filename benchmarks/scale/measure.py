@@ -26,7 +26,7 @@ from app.gateway import write_gateway
 from app.predictions.resources import EXAMPLE_ROW
 from app.settings_table import SERVICES
 from benchmarks.load import Answers, Load, json_post
-from benchmarks.measured import Peak, cpu_of, share_of
+from benchmarks.measured import Peak, api_of, cpu_of, share_of
 from tests.nats import NatsServer
 from tests.nginx import Nginx
 from tests.server import Server, free_port, wait_for
@@ -98,8 +98,7 @@ class Place:
 
     def of_api(self) -> list[psutil.Process]:
         """The processes that answer requests."""
-        (starter, *_) = self.server.processes("role api")
-        return [starter, *starter.children(recursive=True)]
+        return api_of(self.server)
 
     def of_workers(self) -> list[psutil.Process]:
         """Workers, and what they fork fits from."""
