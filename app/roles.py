@@ -17,6 +17,7 @@ from app.crew import LOAD_VARIABLE, RETIRE
 from app.datasets.backlog import KIND as DATASET_JOB
 from app.factory import create_app
 from app.housekeeping import chores, start_chores, sweeps
+from app.kernel.heaps import share_heaps
 from app.kernel.jobs.claims import Job
 from app.kernel.jobs.headcount import Load
 from app.kernel.jobs.load import Teller
@@ -93,6 +94,7 @@ def make_app() -> Flask:
     number = _own_number(settings) if settings.api_processes > 1 else None
     if settings.one_core:
         stay_on_one_core(number)
+    share_heaps()
     name = "api" if number is None else f"api-{number}"
     configure_logs(settings.log_level, as_json=settings.log_json, role=name)
     tracer.start(name)

@@ -3,6 +3,9 @@
 The closed loop has so many callers, each of which asks again as soon as it is answered. The open
 loop asks so many times a second whatever is answered; a question's time counts from the moment at
 which it was due, so a server that makes the client wait doesn't look better for it.
+
+A client that ``spins`` never sleeps, for on one machine waking it is the server's work: on a
+virtual one that can cost more than a refusal does. It wants a core of its own.
 """
 
 import contextlib
@@ -96,9 +99,10 @@ def json_post(port: int, path: str, key: str, body: object) -> bytes:
 class Load:
     """Sends one request over and over to a port of this machine."""
 
-    def __init__(self, port: int, request: bytes) -> None:
+    def __init__(self, port: int, request: bytes, *, spins: bool = False) -> None:
         self._port = port
         self._request = request
+        self._patience = 0.0 if spins else 0.001
         self._connections: dict[int, _Connection] = {}
         self._idle: list[_Connection] = []
         self._epoll = select.epoll()
@@ -137,7 +141,7 @@ class Load:
         until = self._answers.started + seconds
         while time.monotonic() < until:
             send(until)
-            self._listen(0.001)
+            self._listen(self._patience)
         self._answers.ended = time.monotonic()
         self._answers.client_seconds = time.thread_time() - busy
         # What is still under way is heard out, and belongs to the load.

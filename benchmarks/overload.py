@@ -5,23 +5,27 @@
 
 Starts a server of its own on the loopback, trains a model, and measures single predictions: with
 one caller (unloaded), with ever more callers (the peak), by an open loop of five times the peak,
-and with one caller while fits run. It ends with what was promised and what was found, and exits
-with 1 when a promise was not kept. The client shares the machine with the server: its own share is
-shown.
+and with one caller while fits run. The first two are measured before and after the third, and taken
+together: the machine is not equally fast all the time. It ends with what was promised and what was
+found, and exits with 1 when a promise was not kept.
+
+In the overload the client has the cores to itself on which the API doesn't run, and never sleeps.
 """
 
 import argparse
 import os
+import statistics
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
 
 from app.predictions.resources import EXAMPLE_ROW
-from benchmarks.load import Answers, Load, json_post
+from benchmarks.load import Answers, Load, json_post, quantile
 from benchmarks.measured import api_of
 from tests.server import Server, wait_for
 
@@ -72,33 +76,59 @@ def _started(client: httpx.Client, model: str, estimator: object) -> str:
     return f"/training-runs/{answer.json()['id']}"
 
 
-def _load(server: Server, rows: int = 1) -> Load:
+def _load(server: Server, rows: int = 1, *, spins: bool = False) -> Load:
     body = {"inputs": [EXAMPLE_ROW] * rows}
     path = "/api/v1/models/penguins/predict"
-    return Load(server.port, json_post(server.port, path, server.admin_key, body))
+    return Load(server.port, json_post(server.port, path, server.admin_key, body), spins=spins)
 
 
 def _overload(server: Server, rows: int, seconds: float) -> list[tuple[str, bool]]:
-    with _load(server, rows) as load:
-        load.closed(1, 2)
-        unloaded = _told("one caller", load.closed(1, 15))
-    peak = unloaded.rate(200)
-    for callers in _CALLERS:
-        with _load(server, rows) as load:
-            peak = max(peak, _told(f"{callers} callers", load.closed(callers, 5)).rate(200))
-    before = _memory(server)
-    with _load(server, rows) as load:
-        found = _told(f"{_TIMES} x the peak", load.open(_TIMES * peak, seconds))
-    grown = _memory(server) / before
-    slow = found.quantile(200, 0.99) / unloaded.quantile(200, 0.99)
+    with _apart_from(server):
+        first = _within_capacity(server, rows)
+        before = _memory(server)
+        with _load(server, rows, spins=True) as load:
+            found = _told(f"{_TIMES} x the peak", load.open(_TIMES * _peak(first), seconds))
+        grown = _memory(server) / before
+        second = _within_capacity(server, rows)
+    alone = [*first[1].seconds[200], *second[1].seconds[200]]
+    slow = found.quantile(200, 0.99) / quantile(alone, 0.99)
     shed = found.quantile(503, 0.5)
-    share = found.rate(200) / peak
+    share = found.rate(200) / statistics.mean((_peak(first), _peak(second)))
     return [
         (f"p99 of the admitted is {slow:.2f} x the unloaded, 2 at most", slow <= 2),
         (f"the median refusal takes {shed * 1000:.1f} ms, 50 at most", shed < 0.05),
         (f"goodput is {share:.0%} of the peak, 80 % at least", share >= 0.8),
         (f"memory is {grown:.2f} x what it was, 1.2 at most", grown <= 1.2),
     ]
+
+
+def _within_capacity(server: Server, rows: int) -> dict[int, Answers]:
+    """What one caller finds, and ever more of them."""
+    found = {}
+    with _load(server, rows, spins=True) as load:
+        load.closed(1, 2)
+        found[1] = _told("one caller", load.closed(1, 15))
+    for callers in _CALLERS:
+        with _load(server, rows, spins=True) as load:
+            found[callers] = _told(f"{callers} callers", load.closed(callers, 5))
+    return found
+
+
+def _peak(found: Mapping[int, Answers]) -> float:
+    return max(answers.rate(200) for answers in found.values())
+
+
+@contextmanager
+def _apart_from(server: Server) -> Iterator[None]:
+    """This process on the cores that the API's don't use, as far as there are any."""
+    mine = os.sched_getaffinity(0)
+    (*_, answering) = api_of(server)
+    if others := mine - set(answering.cpu_affinity()):
+        os.sched_setaffinity(0, others)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, mine)
 
 
 def _beside_training(

@@ -6,7 +6,7 @@ less than a refusal in a millisecond: its client may have left, and it makes all
 
 The line is for bursts, and for callers who ask again as soon as they are answered. Where more are
 refused than let in, a line answers no more requests, only each later: then only those may wait
-whose place, as far as can be foretold, will be free in half the time that the work takes. They
+whose place, as far as can be foretold, will be free in four tenths of what the work takes. They
 keep the places busy, and nobody waits for much longer than that.
 
 Between the first look and the place lies the reading of the request. Those who are being read are
@@ -32,8 +32,12 @@ TICKET: Final = "modelyard.ticket"
 _WEIGHT: Final = 0.1
 _LONGEST_PAUSE: Final = 30.0
 _READING_SECONDS: Final = 0.2
-_SHORT_WAIT: Final = 0.5
-"""How long one may wait in an overload, in times of what the work takes."""
+_SHORT_WAIT: Final = 0.4
+"""How long one may wait in an overload, in times of what the work takes.
+
+More makes those who are let in later, less leaves the places empty for longer: at five times the
+load for ``exp(-5 x)`` of the time between two requests, a fifth of the work.
+"""
 _MOST_REFUSED: Final = 0.5
 _REFUSED_WEIGHT: Final = 1 / 16
 _CALM_TIMES: Final = 4

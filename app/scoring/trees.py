@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.kernel.errors import Invalid
 from app.scoring.matrix import Dense, Matrix, dense
@@ -106,8 +105,12 @@ class TreeLeaves(Step, kind="tree_leaves"):
         self._session = session(self.onnx)
 
     def __call__(self, value: Matrix) -> Dense:
-        leaves: NDArray[np.int64] = reached(self._session, value, self.single).astype(np.int64)
-        sums: Dense = self.tables[leaves].sum(axis=1)
+        leaves = reached(self._session, value, self.single).T.astype(np.int64)
+        picked = self.tables.take(leaves, axis=0)
+        # One tree after the other, as scikit-learn adds; numpy's sum does so as well, and for all
+        # rows at once, but where each tree has but one number.
+        lone = picked[0].size == 1
+        sums: Dense = np.add.accumulate(picked)[-1] if lone else picked.sum(axis=0)
         return sums / self.divisor
 
 

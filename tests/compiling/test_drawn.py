@@ -1,5 +1,6 @@
 """Whatever is drawn from the catalogue: its compiled form is exact, or verification refuses it."""
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +22,9 @@ def outcome(drawn: Drawn) -> tuple[str, str]:
     form; ``inexact``: has one that verification refused; ``slipped``: it let pass what is wrong;
     ``failed``: a defect of the compiler.
     """
-    with threadpool_limits(1):
+    with threadpool_limits(1), warnings.catch_warnings():
+        # scikit-learn warns of what is drawn now and then, which is no defect of the compiler.
+        warnings.simplefilter("ignore")
         result = compile_and_verify(drawn.pipeline, drawn.recipe, drawn.signature, drawn.sample)
         if result.compiled is None:
             told = str(result.reason)

@@ -259,7 +259,7 @@ def test_in_an_overload_one_may_wait_for_each_place():
     places.enter()
     clock.time += 0.3
     places.enter()
-    clock.time += 0.4
+    clock.time += 0.5
     places.refusal()
     assert places.expect("the first place")
     assert not places.expect("the second place")
