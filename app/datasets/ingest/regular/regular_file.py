@@ -15,7 +15,7 @@ from app.datasets.ingest_request import IngestRequest
 from app.kernel.errors import ServiceError
 
 _SAMPLE_BYTES = 1 << 20
-_BLOCK = 1 << 20
+_BLOCK = 1 << 21
 
 
 @dataclass(frozen=True)
