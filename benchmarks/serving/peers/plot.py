@@ -1,4 +1,6 @@
-"""Draw the rates of a result as an SVG: ``plot.py result.json out.svg``."""
+"""Draw the rates of a result as an SVG, where one row was asked about by eight clients:
+``plot.py result.json out.svg``.
+"""
 
 import json
 import sys
@@ -14,6 +16,8 @@ mpl.rcParams["svg.hashsalt"] = "modelyard"
 mpl.rcParams["svg.fonttype"] = "none"
 result = json.loads(Path(sys.argv[1]).read_text())
 cases = [case for case in result["cases"] if case.endswith("1 row, 8 clients")]
+if not cases:
+    sys.exit()
 systems = [name for name in result["systems"] if name != "echo"]
 figure, axes = plt.subplots(1, len(cases), figsize=(4 * len(cases), 3), sharey=True)
 for axis, case in zip(axes, cases, strict=True):
