@@ -41,7 +41,7 @@ import joblib
 import pandas as pd
 import psutil
 
-from benchmarks.measured import Cost, Peak, cost, cpu_of
+from benchmarks.measured import Cost, Peak, cost, cpu_of, judged
 from tests.server import Server, wait_for
 
 _PARQUET = "application/vnd.apache.parquet"
@@ -75,9 +75,7 @@ def main() -> int:
         for model in options.models:
             _train(client, model)
             kept += _measured(server, client, table, model, options.rounds)
-    for promise, holds in kept:
-        print(f"{'kept ' if holds else 'SHORT'}  {promise}")
-    return 0 if all(holds for _, holds in kept) else 1
+    return judged(kept)
 
 
 def _table(folder: Path) -> Path:

@@ -29,7 +29,7 @@ from typing import Any
 
 from app.datasets.ingest.run import ingest
 from app.datasets.ingest_request import IngestRequest
-from benchmarks.measured import cost
+from benchmarks.measured import cost, judged
 
 _LEAST_SPEED, _MOST_MEMORY = 0.25, 400 << 20
 _PIECE = 1 << 18
@@ -150,9 +150,7 @@ def _judged(rounds: list[dict[str, Round]]) -> int:
         (f"{told}, {_LEAST_SPEED} at least", speed >= _LEAST_SPEED),
         (f"its peak is {peak >> 20} MiB, {_MOST_MEMORY >> 20} at most", peak <= _MOST_MEMORY),
     ]
-    for promise, holds in kept:
-        print(f"{'kept ' if holds else 'SHORT'}  {promise}")
-    return 0 if all(holds for _, holds in kept) else 1
+    return judged(kept)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,13 @@ def api_of(server: Server) -> list[psutil.Process]:
     return [starter, *starter.children(recursive=True)]
 
 
+def judged(kept: Sequence[tuple[str, bool]]) -> int:
+    """Tell which promises hold; the status to exit with, 0 when all do."""
+    for promise, holds in kept:
+        print(f"{'kept ' if holds else 'SHORT'}  {promise}")
+    return 0 if all(holds for _, holds in kept) else 1
+
+
 class Peak:
     """The most that some processes held together while the block ran, looked at all the time."""
 

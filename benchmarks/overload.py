@@ -9,7 +9,7 @@ and with one caller while fits run. The first two are measured before and after 
 together: the machine is not equally fast all the time. It ends with what was promised and what was
 found, and exits with 1 when a promise was not kept.
 
-In the overload the client has the cores to itself on which the API doesn't run, and never sleeps.
+Until the fits the client has the cores to itself on which the API doesn't run, and never sleeps.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import httpx
 
 from app.predictions.resources import EXAMPLE_ROW
 from benchmarks.load import Answers, Load, json_post, quantile
-from benchmarks.measured import api_of
+from benchmarks.measured import api_of, judged
 from tests.server import Server, wait_for
 
 _PENGUINS = Path(__file__).resolve().parents[1] / "examples" / "penguins.csv"
@@ -56,9 +56,7 @@ def main() -> int:
         kept = _overload(server, options.rows, options.seconds) if options.seconds else []
         if options.fits:
             kept += _beside_training(server, client, options.fits, options.slots)
-    for promise, holds in kept:
-        print(f"{'kept ' if holds else 'SHORT'}  {promise}")
-    return 0 if all(holds for _, holds in kept) else 1
+    return judged(kept)
 
 
 def _train(client: httpx.Client, trees: int | None) -> None:

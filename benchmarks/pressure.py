@@ -28,6 +28,7 @@ from typing import Any
 import httpx
 
 from benchmarks.footprint import pss_of, roles_below
+from benchmarks.measured import judged
 from tests.server import Server
 from tests.streams.processors.receiver import Receiver
 
@@ -217,9 +218,7 @@ def main() -> int:
         kept = list(_judged(pressed, server))
     receiver.close()
     print(f"load average {os.getloadavg()[0]:.1f}")
-    for promise, holds in kept:
-        print(f"{'kept ' if holds else 'SHORT'}  {promise}")
-    return 0 if all(holds for _, holds in kept) else 1
+    return judged(kept)
 
 
 if __name__ == "__main__":

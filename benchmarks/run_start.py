@@ -27,7 +27,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from benchmarks.measured import cpu_of
+from benchmarks.measured import cpu_of, judged
 from tests.server import Server, wait_for
 from tests.soak.installation import postgres
 
@@ -55,9 +55,7 @@ def main() -> int:
             server = stack.enter_context(Server(home, environment))
             client = stack.enter_context(server.client())
             kept += _measured(server, client, database, options.runs, options.idle)
-    for promise, holds in kept:
-        print(f"{'kept ' if holds else 'SHORT'}  {promise}")
-    return 0 if all(holds for _, holds in kept) else 1
+    return judged(kept)
 
 
 def _measured(

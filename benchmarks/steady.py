@@ -16,12 +16,12 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 from benchmarks.load import Load, json_post
+from benchmarks.measured import judged
 from benchmarks.serving import models
 from benchmarks.serving.systems import Echo, Modelyard, Stage, System
 
@@ -64,9 +64,7 @@ def main() -> int:
         finally:
             for system in systems:
                 system.stop()
-    for promise, holds in kept:
-        print(f"{'kept ' if holds else 'SHORT'}  {promise}")
-    return 0 if all(holds for _, holds in kept) else 1
+    return judged(kept)
 
 
 def _share_the_cores(systems: list[System]) -> None:
@@ -125,13 +123,10 @@ def _window(system: System, load: Load, rate: float, seconds: float) -> Found:
     burnt = system.cpu_seconds() - burnt
     refused = answers.count(503)
     if answers.broken or set(answers.seconds) > {200, 503} or refused > answers.count(200) / 20:
-        raise RuntimeError(f"{system.name} did not answer: {_counts(answers.seconds)}")
+        counts = {status: answers.count(status) for status in answers.seconds}
+        raise RuntimeError(f"{system.name} did not answer: {counts}")
     p50, p99 = (answers.quantile(200, share) * 1000 for share in (0.5, 0.99))
     return Found(p50, p99, burnt / answers.count(200) * 1e6, refused)
-
-
-def _counts(seconds: Mapping[int, list[float]]) -> dict[int, int]:
-    return {status: len(taken) for status, taken in seconds.items()}
 
 
 def _told(found: list[Found]) -> str:

@@ -27,6 +27,7 @@ from typing import Any
 import httpx
 
 from app.streams.views.measures import FUNCTIONS
+from benchmarks.measured import judged
 from tests.server import Server
 from tests.soak.installation import postgres
 
@@ -162,9 +163,7 @@ def main() -> int:
             measured = _Measured(server, options.rate)
             measured.run(options.seconds)
             kept += _judged(measured, database, options.seconds)
-    for promise, holds in kept:
-        print(f"{'kept ' if holds else 'SHORT'}  {promise}")
-    return 0 if all(holds for _, holds in kept) else 1
+    return judged(kept)
 
 
 def _judged(measured: _Measured, database: str, seconds: float) -> list[tuple[str, bool]]:
