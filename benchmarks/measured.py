@@ -53,18 +53,30 @@ def judged(kept: Sequence[tuple[str, bool]]) -> int:
 
 
 class Peak:
-    """The most that some processes held together while the block ran, looked at all the time."""
+    """The most that some processes held together while the block ran, looked at all the time.
 
-    def __init__(self, processes: Callable[[], Sequence[int]], seconds: float = 0.05) -> None:
+    ``held`` tells what one of them holds, bytes.
+    """
+
+    def __init__(
+        self,
+        processes: Callable[[], Sequence[int]],
+        seconds: float = 0.05,
+        held: Callable[[int], int] | None = None,
+    ) -> None:
         self.bytes = 0
         self._processes = processes
+        self._held = share_of if held is None else held
         self._seconds = seconds
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def _look(self) -> None:
         while not self._ended.wait(self._seconds):
-            self.bytes = max(self.bytes, sum(map(share_of, self._processes())))
+            self._add()
+
+    def _add(self) -> None:
+        self.bytes = max(self.bytes, sum(map(self._held, self._processes())))
 
     def __enter__(self) -> "Peak":
         self._thread.start()
@@ -73,12 +85,28 @@ class Peak:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
+        self._add()
+
+
+def own_peak() -> Peak:
+    """Of this process and its children: what each of those that live has ever held, added up."""
+    own = psutil.Process()
+    # To find children takes milliseconds; what a process has ever held is there until it ends.
+    return Peak(lambda: [own.pid, *(one.pid for one in own.children())], 0.5, _ever_held)
+
+
+def _ever_held(pid: int) -> int:
+    return _told(pid, "status", "VmHWM:")
 
 
 def share_of(pid: int) -> int:
     """A process's proportional share of memory (PSS), bytes; 0 when it has ended."""
-    with suppress(OSError, ProcessLookupError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
+    return _told(pid, "smaps_rollup", "Pss:")
+
+
+def _told(pid: int, file: str, name: str) -> int:
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
+            if line.startswith(name):
                 return int(line.split()[1]) * 1024
     return 0

@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from app.datasets.ingest.cell_types import NULL_WORDS
+from app.datasets.ingest.cell_words import NULL_WORDS
 from app.datasets.ingest.stored_table import StoredColumn, StoredTable
 from app.datasets.ingest.table_engine import literal, literals, open_tables, select
 from app.datasets.ingest_request import DELIMITERS

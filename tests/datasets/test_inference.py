@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.datasets.ingest.cell_types import NULL_WORDS, WEAK_NULL_WORDS
+from app.datasets.ingest.cell_words import NULL_WORDS, WEAK_NULL_WORDS
 from app.datasets.ingest.inference import _observe
 from app.kernel.errors import Invalid
 from tests.datasets.tables import Tables, ndjson

@@ -9,7 +9,7 @@ from fractions import Fraction
 import duckdb
 import pytest
 
-from app.datasets.ingest import profile as profiling
+from app.datasets.ingest import sampling
 from app.datasets.ingest.table_engine import TableEngine
 from tests.datasets.tables import Tables, ndjson, zipped
 
@@ -159,7 +159,7 @@ def test_long_strings_are_counted_by_all_of_their_text(tables):
 
 
 def test_quantiles_of_many_rows_are_those_of_a_sample(tables, monkeypatch):
-    monkeypatch.setattr(profiling, "MOST_EXACT_ROWS", 5_000)
+    monkeypatch.setattr(sampling, "MOST_EXACT_ROWS", 5_000)
     text = "x,s\n" + "".join(f"{number * 7919 % 50_000},a\n" for number in range(50_000))
     runs = [tables.ingest(text).result.columns for _ in range(2)]
     assert runs[0] == runs[1]

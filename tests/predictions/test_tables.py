@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.datasets.ingest import cell_types
+from app.datasets.ingest import cell_words
 from app.kernel.arrow.stream import ArrowStream
 from app.kernel.arrow.writer import stream_of
 from app.kernel.errors import Invalid
@@ -225,11 +225,11 @@ def test_csv_is_typed_by_the_signature():
 
 
 def test_the_words_for_what_is_missing_are_those_of_uploads():
-    assert frozenset(cell_types.NULL_WORDS) == csv_input.NULL_WORDS
-    assert frozenset(cell_types.WEAK_NULL_WORDS) == csv_input.WEAK_NULL_WORDS
-    words = (*cell_types.TRUE_WORDS, *cell_types.FALSE_WORDS)
+    assert frozenset(cell_words.NULL_WORDS) == csv_input.NULL_WORDS
+    assert frozenset(cell_words.WEAK_NULL_WORDS) == csv_input.WEAK_NULL_WORDS
+    words = (*cell_words.TRUE_WORDS, *cell_words.FALSE_WORDS)
     found = read_cells(*(f"1,1,{word},a," for word in words))["wild"]
-    assert found.tolist() == [word in cell_types.TRUE_WORDS for word in words]
+    assert found.tolist() == [word in cell_words.TRUE_WORDS for word in words]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

@@ -7,16 +7,10 @@ from UTC (without: UTC); what is finer than a microsecond is dropped.
 
 from enum import IntFlag
 
+from app.datasets.ingest.cell_words import FALSE_WORDS, TRUE_WORDS
 from app.datasets.ingest.table_engine import literal, literals
 from app.datasets.ingest.table_source import Kind, SourceColumn
 from app.datasets.ingest_request import ColumnRule
-
-NULL_WORDS = (
-    "", "NA", "N/A", "n/a", "<NA>", "#N/A", "NaN", "nan", "NaT", "NULL", "Null", "null", "None",
-)  # fmt: skip
-WEAK_NULL_WORDS = ("?", "-", "--", ".")
-TRUE_WORDS = ("true", "t", "yes", "y", "on", "1")
-FALSE_WORDS = ("false", "f", "no", "n", "off", "0")
 
 _SHORT_INTEGER = "-?(0|[1-9][0-9]{0,17})"
 _INTEGER = "[+-]?[0-9]+"

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from app.datasets.ingest.byte_source import TextSource
-from app.datasets.ingest.cell_types import NULL_WORDS, WEAK_NULL_WORDS
+from app.datasets.ingest.cell_words import NULL_WORDS, WEAK_NULL_WORDS
 from app.datasets.ingest.csv_scan import CsvScan, PlainCopy
 from app.datasets.ingest.plain_csv import PlainCsv, in_pieces
 from app.datasets.ingest.row_errors import RowErrors

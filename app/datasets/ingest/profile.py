@@ -2,8 +2,9 @@
 
 Counts, distinct values, extremes and the most frequent values are exact. So are the moments of
 integers, but for a last rounding; those of floats are summed in row order by one thread, so that
-they are the same in every run. Quantiles are exact up to ``MOST_EXACT_ROWS`` rows; of more they are
-those of a sample that depends on row numbers alone, and the column is marked ``sampled``.
+they are the same in every run. Quantiles are exact up to some number of rows; of more they are
+those of a sample that depends on row numbers alone (sampling), and the column is marked
+``sampled``.
 """
 
 import math
@@ -12,16 +13,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from app.datasets.ingest.sampling import SPREAD, SPREAD_END, is_sampled, spread_threshold
 from app.datasets.ingest.stored_table import AT_ONCE, StoredColumn, StoredTable
 from app.datasets.ingest.table_engine import select, stacked
 
-MOST_EXACT_ROWS = 1_000_000
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 MOST_TOP_VALUES = 10
 MOST_BINS = 20
 _LONGEST_TEXT, _LONG_BYTES = 200, 1000
 _CELLS = 2_000_000  # of one query, whose values are held in memory
-SPREAD, SPREAD_END = 2_654_435_761, 1 << 32
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _LAST_STAMP = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
@@ -318,21 +318,10 @@ def _add_quantiles(table: StoredTable, columns: Sequence[_Column], rows: int) ->
 
 
 def _sample(relation: str, rows: int) -> str:
-    """About ``MOST_EXACT_ROWS`` rows, spread evenly and always the same."""
+    """The rows of the sample."""
     numbered = select(["row_number() OVER () AS row_number", "*"], relation)
     chosen = f"(row_number * {SPREAD}) % {SPREAD_END} < {spread_threshold(rows)}"
     return f"({select(['*'], f'({numbered})', where=chosen)})"
-
-
-def is_sampled(rows: int) -> bool:
-    """Whether the quantiles of so many rows are those of a sample."""
-    return rows > MOST_EXACT_ROWS
-
-
-def spread_threshold(rows: int) -> int:
-    """Which rows are of the sample of so many: those whose number times ``SPREAD``, modulo
-    ``SPREAD_END``, is less."""
-    return SPREAD_END * MOST_EXACT_ROWS // rows
 
 
 def _add_exact_moments(table: StoredTable, columns: Sequence[_Column]) -> None:

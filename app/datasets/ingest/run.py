@@ -161,12 +161,15 @@ class _Ingest:
             file = detect(engine, self._request, work=self._work, beat=self._steps.beat)
             self._steps.begin("writing")
             conversion = RegularConversion(file, threads)
+            # One thread takes a stream of pieces in order: a second would only have them copied.
+            engine.use_threads(1)
             with closing(conversion.stream()) as stream:
                 engine.offer("pieces", stream)
                 try:
                     self._copy(engine, select(["*"], "pieces"), file.row_bytes, file.rows)
                 except (duckdb.Error, Miscounted) as error:
                     raise stream.failure or Irregular from error
+            engine.use_threads(threads)
             self._steps.begin("digesting")
             table = StoredTable.open(engine, self._parquet)
             self._steps.begin("profiling")

@@ -29,6 +29,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from app.kernel.child_environment import bare_environment
 from app.kernel.errors import Unavailable
 from app.kernel.processes import oom_kills, running_processes
 from app.kernel.sandbox import forkserver
@@ -39,8 +40,6 @@ from app.kernel.sandbox.steps import MOST_BYTES
 from app.kernel.tracing import tracer
 
 LOG_NAME = "output.log"
-_PASSED_ON = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
-_PASSED_ON_PREFIXES = ("LC_", "PYTHON")
 _LOOK_SECONDS = 0.2
 _COUNT_SECONDS = 1.0
 _START_SECONDS = 10.0
@@ -178,7 +177,7 @@ class _Helper:
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), life),
                 start_new_session=True,
-                env=_environment(),
+                env=bare_environment(),
             )
         os.close(life)
         self.pid = self._process.pid
@@ -225,20 +224,6 @@ class _Helper:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-
-def _environment() -> dict[str, str]:
-    """What the child may know of ours: no secret, no address; one thread for a safe fork."""
-    passed = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
-    }
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    # Threads that spin while they wait for one another take the cores from everybody.
-    waiting = {"OMP_WAIT_POLICY": "PASSIVE"}
-    path = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
-    return {**passed, **threads, **waiting, "PYTHONPATH": path}
 
 
 class _Child:

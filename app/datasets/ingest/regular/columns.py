@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from app.datasets.ingest.cell_types import NULL_WORDS
+from app.datasets.ingest.cell_words import NULL_WORDS
 from app.datasets.ingest.regular.counts import Counted, added, counted, less
 from app.datasets.ingest.regular.digits import decimal_words, read_decimals, read_digits
 from app.datasets.ingest.regular.likely import Irregular
@@ -208,7 +208,7 @@ def _read_strings(cells: _Cells, wanted: Wanted) -> BlockColumn:
     offsets = np.zeros(rows + 1, np.int32)
     np.cumsum(lengths, out=offsets[1:])
     text = cells.text()
-    content = joined(text, rows)
+    content = bytes(joined(text, rows))
     if len(content) != offsets[-1]:
         raise Irregular
     if wanted.counting and not short:

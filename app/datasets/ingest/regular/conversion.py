@@ -1,47 +1,35 @@
-"""A regular CSV file on its way to Parquet: read once, in blocks, by some threads.
+"""A regular CSV file on its way to Parquet: read once, in blocks, by some readers.
 
-Each block is split, read, counted and put as canonical text by one thread. One after the other they
-go to the digest and to the engine, which writes them.
+Each block is split, read, counted and put as canonical text by one of them. One after the other
+they go to the digest and to the engine, which writes them.
 """
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from queue import SimpleQueue
 
-import numpy as np
-
-from app.datasets.ingest.csv_rows import is_utf8
-from app.datasets.ingest.profile import (
-    SPREAD,
-    SPREAD_END,
-    CountedColumn,
-    is_sampled,
-    spread_threshold,
-)
+from app.datasets.ingest.profile import CountedColumn
 from app.datasets.ingest.regular.arrow_stream import ArrowStream, Buffers
-from app.datasets.ingest.regular.columns import BlockColumn, Wanted, read_column
+from app.datasets.ingest.regular.block_reader import BlockReader, Lines, ReadBlock
+from app.datasets.ingest.regular.columns import BlockColumn
 from app.datasets.ingest.regular.counted_tables import counted_column
 from app.datasets.ingest.regular.counts import TextCounts, ValueCounts, keep_within_memory
-from app.datasets.ingest.regular.likely import Irregular
-from app.datasets.ingest.regular.pieces import Piece, joined
+from app.datasets.ingest.regular.reading_process import ReadingProcess
 from app.datasets.ingest.regular.regular_file import RegularFile
-from app.datasets.ingest.regular.text_blocks import Mask, TextBlock
+from app.datasets.ingest.sampling import is_sampled, spread_threshold
 from app.datasets.ingest.stored_table import digest_header
 from app.datasets.ingest.table_engine import TableEngine
 
-
-@dataclass(frozen=True)
-class _Block:
-    rows: int
-    text: bytes
-    columns: list[BlockColumn]
+Read = Callable[[Lines], ReadBlock]
+_WORTH_PROCESSES = 64 << 20  # bytes: to start them takes as long as to read some megabytes
+_AHEAD = 3  # blocks per reader, while the engine is busy compressing
 
 
 class RegularConversion:
-    """One file being read; ``pieces`` once, then what was found."""
+    """One file being read; ``stream`` once, then what was found."""
 
     def __init__(self, file: RegularFile, threads: int) -> None:
         self._file = file
@@ -66,15 +54,17 @@ class RegularConversion:
         return ArrowStream(self._file.columns, self._pieces())
 
     def _pieces(self) -> Iterator[tuple[int, list[Buffers]]]:
-        waiting: deque[Future[_Block]] = deque()
+        waiting: deque[Future[ReadBlock]] = deque()
         with (
+            self._readers() as readers,
             ThreadPoolExecutor(self._threads, "regular") as pool,
             closing(self._file.blocks()) as blocks,
         ):
             try:
                 for first_row, text in blocks:
-                    waiting.append(pool.submit(self._read, first_row, text))
-                    if len(waiting) > self._threads:
+                    counting = [not counts.given_up for counts in self._counts]
+                    waiting.append(pool.submit(_read, readers, Lines(first_row, text, counting)))
+                    if len(waiting) > self._threads * _AHEAD:
                         yield self._taken(waiting.popleft().result())
                 while waiting:
                     yield self._taken(waiting.popleft().result())
@@ -82,31 +72,23 @@ class RegularConversion:
                 for future in waiting:
                     future.cancel()
 
-    def _read(self, first_row: int, text: bytes) -> _Block:
-        if not is_utf8(text):
-            raise Irregular
-        columns = self._file.columns
-        block = TextBlock(text, len(columns), ord(self._file.delimiter))
-        chosen = self._chosen(first_row, block.rows)
-        found = [
-            read_column(block, number, type_, Wanted(chosen, not self._counts[number].given_up))
-            for number, (_, type_) in enumerate(columns)
-        ]
-        pieces: list[Piece | bytes] = []
-        for column in found:
-            pieces += [*column.text, b","]
-        pieces[-1] = b"\n"
-        return _Block(block.rows, joined(pieces, block.rows), found)
+    @contextmanager
+    def _readers(self) -> Iterator["SimpleQueue[Read]"]:
+        """As many as there are threads, in processes where the file is worth these."""
+        types = tuple(type_ for _, type_ in self._file.columns)
+        threshold = spread_threshold(self._file.rows) if self._sampling else None
+        reader = BlockReader(types, self._file.delimiter, threshold)
+        readers: SimpleQueue[Read] = SimpleQueue()
+        with ExitStack() as stack:
+            for _ in range(self._threads):
+                if self._file.size < _WORTH_PROCESSES:
+                    readers.put(reader.read)
+                else:
+                    readers.put(stack.enter_context(ReadingProcess(reader)).read)
+            yield readers
 
-    def _chosen(self, first_row: int, rows: int) -> Mask | None:
-        if not self._sampling:
-            return None
-        numbers = np.arange(first_row + 1, first_row + rows + 1, dtype=np.int64)
-        # The end is a power of two.
-        return (numbers * SPREAD) & (SPREAD_END - 1) < spread_threshold(self._file.rows)
-
-    def _taken(self, block: _Block) -> tuple[int, list[Buffers]]:
-        self._sha256.update(block.text)
+    def _taken(self, block: ReadBlock) -> tuple[int, list[Buffers]]:
+        self._sha256.update(block.text.data)
         for number, column in enumerate(block.columns):
             self._missing[number] += column.missing
             self._add_counts(number, column)
@@ -130,6 +112,14 @@ class RegularConversion:
                     engine, number, type_, counts, sampled, self._missing[number]
                 )
         return found
+
+
+def _read(readers: "SimpleQueue[Read]", lines: Lines) -> ReadBlock:
+    read = readers.get()
+    try:
+        return read(lines)
+    finally:
+        readers.put(read)
 
 
 def _has_order(type_: str) -> bool:

@@ -12,19 +12,20 @@ _WORD = 8
 Piece = np.ndarray[Any, Any]
 
 
-def joined(pieces: Sequence[Piece | bytes], rows: int) -> bytes:
+def joined(pieces: Sequence[Piece | bytes], rows: int) -> bytearray:
     """Row by row, the bytes of all pieces that aren't zero; a text is the same in every row."""
     sizes = [len(piece) if isinstance(piece, bytes) else piece.itemsize for piece in pieces]
     width = sum(sizes)
-    table = np.empty((rows, width), np.uint8)
+    memory = bytearray(rows * width)
+    table = np.frombuffer(memory, np.uint8).reshape(rows, width)
     place = 0
     for piece, size in zip(pieces, sizes, strict=True):
         if isinstance(piece, bytes):
             table[:, place : place + size] = np.frombuffer(piece, np.uint8)
         else:
-            np.ndarray((rows,), piece.dtype, table.data, place, (width,))[...] = piece
+            np.ndarray((rows,), piece.dtype, memory, place, (width,))[...] = piece
         place += size
-    return table.tobytes().translate(None, b"\0")
+    return memory.translate(None, b"\0")
 
 
 def narrow(word: Words, longest: int) -> Piece:
