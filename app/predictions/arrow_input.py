@@ -22,6 +22,7 @@ from app.predictions.column_faults import (
     refuse,
 )
 from app.scoring.frame import Column as RawColumn
+from app.scoring.frame import Repeated
 
 _FITTING: Final[Mapping[str, frozenset[str]]] = {
     "integer": frozenset({"integer", "float", "decimal", "null"}),
@@ -75,7 +76,8 @@ def _checked(place: int, column: Column, told: Mapping[str, Any], faults: TableF
     if kind == "null":
         return [None] * len(values)
     if kind == "text":
-        texts: list[str | None] = values.tolist()
+        few = column.few
+        texts = values.tolist() if few is None else Repeated(few.texts, few.codes)
         faults.add_texts(place, texts, wanted)
         return texts
     present = np.ones(len(values), dtype=bool) if missing is None else ~missing

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from app.kernel.errors import FieldError, Invalid
 from app.predictions.inputs import CHECKS, MOST_ERRORS, heading_faults, null_fault, too_many_rows
+from app.scoring.frame import Repeated
 
 Faulty = NDArray[np.bool_]
 OUT_OF_RANGE: Final = "out_of_range"
@@ -38,7 +39,8 @@ class TableFaults:
 
     def add_texts(self, place: int, texts: Sequence[str | None], wanted: str) -> None:
         """... is no text that can be kept, or no moment where one is wanted."""
-        if "\0" in "".join(filter(None, texts)):
+        different = texts.values if isinstance(texts, Repeated) else texts
+        if "\0" in "".join(filter(None, different)):
             bad = _cells(texts, lambda text: "\0" in text)
             self.add(place, bad, "invalid_text", "NUL can't be kept")
         if wanted == "datetime":
@@ -53,6 +55,8 @@ class TableFaults:
 
 
 def _cells(texts: Sequence[str | None], is_faulty: Callable[[str], bool]) -> Faulty:
+    if isinstance(texts, Repeated):
+        return _cells(texts.values, is_faulty)[texts.codes]
     return np.array([text is not None and is_faulty(text) for text in texts], dtype=bool)
 
 

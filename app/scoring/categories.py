@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from app.kernel.errors import Invalid
 from app.scoring.encoder import Level
+from app.scoring.frame import Repeated
 from app.scoring.matrix import Dense, Matrix, SparseRows
 from app.scoring.step import Step
 
@@ -27,11 +28,8 @@ class FillLevels(Step, kind="fill_levels"):
 
     fill: list[Level]
 
-    def __call__(self, value: list[list[Level]]) -> list[list[Level]]:
-        return [
-            [fill if level is None else level for level in column]
-            for column, fill in zip(value, self.fill, strict=True)
-        ]
+    def __call__(self, value: Sequence[Sequence[Level]]) -> list[Sequence[Level]]:
+        return [_filled(column, fill) for column, fill in zip(value, self.fill, strict=True)]
 
 
 @dataclass(eq=False)
@@ -56,7 +54,7 @@ class OneHot(Step, kind="one_hot"):
             for levels, codes in zip(self.levels, self.codes, strict=True)
         ]
 
-    def __call__(self, value: list[list[Level]]) -> Matrix:
+    def __call__(self, value: Sequence[Sequence[Level]]) -> Matrix:
         rows = len(value[0])
         if self.refuse_unknown:
             refuse_unknown(self.tables, value)
@@ -66,14 +64,14 @@ class OneHot(Step, kind="one_hot"):
         matrix = np.zeros((rows, self.width + 1))
         every = np.arange(rows)
         for column, table, unknown in zip(value, self.tables, self.unknown, strict=True):
-            matrix[every, list(map(table.get, column, repeat(unknown)))] = 1.0
+            matrix[every, _looked_up(column, table, unknown)] = 1.0
         return matrix[:, :-1]
 
-    def _sparse(self, value: list[list[Level]], rows: int) -> SparseRows:
+    def _sparse(self, value: Sequence[Sequence[Level]], rows: int) -> SparseRows:
         codes = np.empty((rows, len(value)), dtype=np.int64)
         for place, (column, table) in enumerate(zip(value, self.tables, strict=True)):
             unknown = self.unknown[place]
-            codes[:, place] = list(map(table.get, column, repeat(unknown)))
+            codes[:, place] = _looked_up(column, table, unknown)
         known = codes >= 0
         starts = np.zeros(rows + 1, dtype=np.int64)
         np.cumsum(known.sum(axis=1), out=starts[1:])
@@ -100,17 +98,28 @@ class Codes(Step, kind="codes"):
         ]
         self.numbers = [table.tolist() for table in self.tables]
 
-    def __call__(self, value: list[list[Level]]) -> Dense:
+    def __call__(self, value: Sequence[Sequence[Level]]) -> Dense:
         if self.refuse_unknown:
             refuse_unknown(self.places, value)
         found = []
         for column, places, table in zip(value, self.places, self.tables, strict=True):
-            codes: NDArray[Any] = np.array(list(map(places.get, column, repeat(-1))), dtype=int)
-            found.append(table[codes])
+            found.append(table[_looked_up(column, places, -1)])
         return np.concatenate(found, axis=1)
 
 
-def refuse_unknown(tables: Sequence[dict[Level, int]], value: list[list[Level]]) -> None:
+def _filled(column: Sequence[Level], fill: Level) -> Sequence[Level]:
+    if isinstance(column, Repeated):
+        return column.with_values(_filled(column.values, fill))
+    return [fill if level is None else level for level in column]
+
+
+def _looked_up(column: Sequence[Level], table: dict[Level, int], otherwise: int) -> NDArray[Any]:
+    if isinstance(column, Repeated):
+        return _looked_up(column.values, table, otherwise)[column.codes]
+    return np.array(list(map(table.get, column, repeat(otherwise))), dtype=np.int64)
+
+
+def refuse_unknown(tables: Sequence[dict[Level, int]], value: Sequence[Sequence[Level]]) -> None:
     """Raise ``Invalid`` for a category that the model was not trained on."""
     for column, table in zip(value, tables, strict=True):
         for row, level in enumerate(column):

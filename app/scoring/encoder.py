@@ -14,7 +14,9 @@ import numpy as np
 
 from app.scoring.frame import (
     Column,
+    PreparedColumn,
     Recipe,
+    Repeated,
     prepare_column,
     prepare_values,
     rows_of,
@@ -40,7 +42,7 @@ class Row:
         values = self._values
         return np.array([[values[column] for column in columns]], dtype=np.float64)
 
-    def levels(self, columns: Sequence[int]) -> list[list[Level]]:
+    def levels(self, columns: Sequence[int]) -> list[Sequence[Level]]:
         """These columns as categories or texts."""
         return [[known(self._values[column])] for column in columns]
 
@@ -53,7 +55,7 @@ class Batch:
         self._raw = raw
         self._rows = rows_of(recipe, raw)
         self._numbers: dict[int, Dense] = {}
-        self._levels: dict[int, list[Level]] = {}
+        self._levels: dict[int, Sequence[Level]] = {}
 
     def __len__(self) -> int:
         return self._rows
@@ -68,15 +70,20 @@ class Batch:
             matrix[:, place] = self._numbers[column]
         return matrix
 
-    def levels(self, columns: Sequence[int]) -> list[list[Level]]:
+    def levels(self, columns: Sequence[int]) -> list[Sequence[Level]]:
         """These columns as categories or texts."""
         for column in columns:
             if column not in self._levels:
                 wanted = self._recipe.columns[column]
-                values = prepare_values(wanted, self._raw[wanted.source])
-                text = wanted.kind in {"category", "text"}
-                self._levels[column] = values if text else list(map(known, values))
+                self._levels[column] = _levels(wanted, self._raw[wanted.source])
         return [self._levels[column] for column in columns]
+
+
+def _levels(wanted: PreparedColumn, raw: Column) -> Sequence[Level]:
+    if isinstance(raw, Repeated):
+        return raw.with_values(_levels(wanted, raw.values))
+    values = prepare_values(wanted, raw)
+    return values if wanted.kind in {"category", "text"} else list(map(known, values))
 
 
 def known(value: Any) -> Level:
@@ -101,7 +108,7 @@ class Levels(Step, kind="levels"):
 
     columns: list[int]
 
-    def __call__(self, value: Row | Batch) -> list[list[Level]]:
+    def __call__(self, value: Row | Batch) -> list[Sequence[Level]]:
         return value.levels(self.columns)
 
 
@@ -111,7 +118,7 @@ class Texts(Step, kind="texts"):
 
     column: int
 
-    def __call__(self, value: Row | Batch) -> list[Level]:
+    def __call__(self, value: Row | Batch) -> Sequence[Level]:
         return value.levels([self.column])[0]
 
 
@@ -119,7 +126,7 @@ class Texts(Step, kind="texts"):
 class LevelsOfMatrix(Step, kind="levels_of_matrix"):
     """Matrix to lists of categories: every column, its numbers taken as categories."""
 
-    def __call__(self, value: Matrix) -> list[list[Level]]:
+    def __call__(self, value: Matrix) -> list[Sequence[Level]]:
         return [[known(number) for number in column] for column in dense(value).T.tolist()]
 
 
@@ -129,7 +136,7 @@ class PickLevels(Step, kind="pick_levels"):
 
     columns: list[int]
 
-    def __call__(self, value: list[list[Level]]) -> list[list[Level]]:
+    def __call__(self, value: list[Sequence[Level]]) -> list[Sequence[Level]]:
         return [value[column] for column in self.columns]
 
 

@@ -6,7 +6,7 @@ The same words and n-grams as scikit-learn's vectorizers, by the same rules of P
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -52,7 +52,7 @@ class CountTerms(Step, kind="count_terms"):
         else:
             self._terms = self._padded_grams
 
-    def __call__(self, value: list[Level]) -> SparseRows:
+    def __call__(self, value: Sequence[Level]) -> SparseRows:
         starts, columns, counts = [0], [], []
         for text in value:
             found: dict[int, int] = {}

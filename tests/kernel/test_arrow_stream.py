@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from app.kernel.arrow.stream import ArrowStream
+from app.kernel.arrow.texts import Few, Room, read_texts
 from app.kernel.arrow.writer import stream_of
 from app.kernel.errors import UnsupportedMediaType
 
@@ -115,3 +116,34 @@ def test_what_is_written_is_read_again(table):
     assert list(found) == list(table)
     for name, values in table.items():
         np.testing.assert_array_equal(found[name], values)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_few_different_texts_are_what_they_would_be_one_by_one(data):
+    different = data.draw(st.lists(TEXTS | st.text("aé漢\0", max_size=4), min_size=1, max_size=4))
+    rows = data.draw(st.lists(st.sampled_from(different), min_size=1, max_size=60))
+    missing = np.array([data.draw(st.booleans()) for _ in rows])
+    lengths = [len(text.encode()) for text in rows]
+    offsets, body = np.cumsum([3, *lengths]), ("xyz" + "".join(rows) + "z").encode()
+
+    found = read_texts(offsets, memoryview(body), Room(MOST_TEXT * 10))
+
+    short = max(lengths) <= 8 and "\0" not in "".join(rows)
+    assert isinstance(found, Few) == (short and len(set(rows)) * 4 <= len(rows))
+    if isinstance(found, Few):
+        assert sorted(found.texts) == sorted(set(rows))
+        assert found.rows().tolist() == rows
+        gone = [None if here else text for text, here in zip(rows, missing, strict=True)]
+        assert found.without(missing).rows().tolist() == gone
+    else:
+        assert found == rows
+
+
+def test_a_dictionary_is_few_texts():
+    for name in ("pyarrow", "polars"):
+        for column in read(name).read():
+            if column.few is not None:
+                assert column.few.rows().tolist() == told(column)
+    coded = {column.field.name: column for column in read("polars").read()}["coded"]
+    assert coded.few is not None

@@ -108,8 +108,12 @@ MASSES = st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.integers
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-@given(st.lists(st.fixed_dictionaries({"mass": MASSES, "island": TEXTS}), min_size=1, max_size=9))
-def test_whatever_the_rows_hold_all_forms_say_the_same(predicting, rows):
+@given(
+    st.lists(st.fixed_dictionaries({"mass": MASSES, "island": TEXTS}), min_size=1, max_size=9),
+    st.sampled_from([1, 6]),
+)
+def test_whatever_the_rows_hold_all_forms_say_the_same(predicting, rows, times):
+    rows = rows * times
     answers = [ask(predicting, quoted(rows), CSV, ARROW), ask(predicting, rows, ARROW, CSV)]
     answers.append(ask(predicting, rows, JSON, JSON))
     assert len({answer.status_code for answer in answers}) == 1

@@ -26,7 +26,7 @@ from app.compiling.compiler import compile_pipeline
 from app.kernel.errors import Invalid
 from app.scoring.encoder import Batch
 from app.scoring.estimator import data_frame
-from app.scoring.frame import Recipe, converter, prepare
+from app.scoring.frame import Recipe, Repeated, converter, prepare
 from app.scoring.matrix import dense
 from app.scoring.model import CompiledModel
 from app.scoring.pieces import Form, piece_of
@@ -56,15 +56,23 @@ def both(
     return np.asarray(expected, dtype=np.float64), encoded(compiled(whole, kind, expected), asked)
 
 
+def repeated(values: Any) -> Repeated:
+    """A column as its different values."""
+    different = list(dict.fromkeys(values))
+    return Repeated(different, np.array([different.index(value) for value in values], dtype=int))
+
+
 def compiled(whole: Any, kind: str, expected: Any) -> CompiledModel:
     output = {"task": "decomposition", "components": expected.shape[1]}
     return compile_pipeline(whole, recipe(kind), output)
 
 
 def encoded(model: CompiledModel, asked: Any) -> np.ndarray:
-    """The matrix, made in one batch; the same must come of one row after the other."""
-    together = model.step(Batch(model.recipe, asked))
-    matrix = np.asarray(together if isinstance(together, np.ndarray) else together.dense())
+    """The matrix, made in one batch; the same must come of values told once each, and of one row
+    after the other."""
+    matrix = dense(model.step(Batch(model.recipe, asked)))
+    told_once = {name: repeated(values) for name, values in asked.items()}
+    np.testing.assert_array_equal(dense(model.step(Batch(model.recipe, told_once))), matrix)
     piece = piece_of(Chain([model.step]), Form.ROW)
     for place, values in enumerate(zip(*asked.values(), strict=True)):
         named = dict(zip(asked, values, strict=True))

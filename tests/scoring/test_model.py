@@ -13,7 +13,7 @@ from app.kernel.errors import Invalid
 from app.scoring.cores import Affine, Constant, Greatest, JudgeMany, JudgeTwo, Values
 from app.scoring.encoder import Numbers
 from app.scoring.estimator import answer
-from app.scoring.frame import Recipe
+from app.scoring.frame import Recipe, Repeated
 from app.scoring.model import CompiledModel
 from app.scoring.scores import Scores, joined
 from app.scoring.step import Chain, Step
@@ -39,6 +39,14 @@ def test_many_rows_are_answered_in_parts():
     assert wide.score(COLUMNS).rows() == LOGISTIC.score(COLUMNS).rows()
     arrays = {name: np.ma.MaskedArray(values) for name, values in COLUMNS.items()}
     assert wide.score(arrays).rows() == LOGISTIC.score(COLUMNS).rows()
+
+
+def test_a_column_of_few_values_is_answered_in_parts():
+    wide = replace(LOGISTIC, widest=2**21)
+    few = {**COLUMNS, "b": Repeated([7, 9], np.array([1, 0, 0, 1, 0]))}
+    assert list(few["b"]) == [9, 7, 7, 9, 7]
+    assert [few["b"][0], few["b"][-1], *few["b"][1:3]] == [9, 7, 7, 7]
+    assert wide.score(few).rows() == LOGISTIC.score({**COLUMNS, "b": [9, 7, 7, 9, 7]}).rows()
 
 
 def test_one_row_of_arrays_may_be_masked():

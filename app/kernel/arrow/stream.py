@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from app.kernel.arrow.flatbuffer import Table, broken
 from app.kernel.arrow.schema import READ, ColumnType, Field, read_fields
-from app.kernel.arrow.texts import Missing, Room, read_texts, read_views
+from app.kernel.arrow.texts import Few, Missing, Room, read_texts, read_views
 from app.kernel.errors import TooLarge, UnsupportedMediaType
 
 MOST_MESSAGES: Final = 10_000
@@ -30,12 +30,14 @@ class Column:
     """The values of a column, in numpy's own form; ``missing`` is None where none is.
 
     Of texts ``values`` are objects, ``None`` where one is missing; of decimals too, as integers to
-    be divided by ``10 ** scale``; of moments ``datetime64`` in the stream's unit.
+    be divided by ``10 ** scale``; of moments ``datetime64`` in the stream's unit. ``few`` are the
+    same texts, if few are different.
     """
 
     field: Field
     values: NDArray[Any]
     missing: Missing | None
+    few: Few | None = None
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,7 @@ class _Batch:
             raise broken("a column has less values than rows")
         return np.frombuffer(buffer, dtype=dtype, count=rows)
 
-    def _texts(self, stored: ColumnType, missing: Missing | None) -> list[str]:
+    def _texts(self, stored: ColumnType, missing: Missing | None) -> list[str] | Few:
         if stored.form == "view":
             views = self._numbers("V16").tobytes()
             (count,) = next(self._views, (0,))
@@ -233,15 +235,17 @@ class _Batch:
         if not len(levels.texts):
             return Column(field, np.full(self._rows, None, dtype=object), missing)
         self._room.take(int(levels.lengths[codes].sum()))
-        values = levels.texts[codes]
-        gone = np.array([value is None for value in values.tolist()], dtype=bool)
+        gone = np.array([text is None for text in levels.texts.tolist()], dtype=bool)[codes]
         if missing is not None:
             gone |= missing
-            values[missing] = None
-        return Column(field, values, gone if gone.any() else None)
+        return _text_column(field, Few(levels.texts.tolist(), codes), gone if gone.any() else None)
 
 
-def _text_column(field: Field, texts: list[str], missing: Missing | None) -> Column:
+def _text_column(field: Field, texts: list[str] | Few, missing: Missing | None) -> Column:
+    if isinstance(texts, Few):
+        few = texts if missing is None else texts.without(missing)
+        # A dictionary may have more texts than there are rows.
+        return Column(field, few.rows(), missing, few if len(few.texts) <= len(few.codes) else None)
     values = np.array(texts, dtype=object)
     if missing is not None:
         values[missing] = None
