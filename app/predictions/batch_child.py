@@ -16,28 +16,31 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 
 from app.scoring.estimator import answer
 from app.scoring.format import load
-from app.scoring.frame import Recipe, prepare
+from app.scoring.frame import Column, Recipe, Repeated, prepare
 from app.scoring.loader import load_sklearn
 from app.scoring.output_columns import output_columns
 from app.scoring.scores import Array, Scores, joined
 
 OUTPUT = "output.parquet"
 OUTPUT_CSV = "output.csv"
-Score = Callable[[Mapping[str, Array]], Scores]
+Score = Callable[[Mapping[str, Column]], Scores]
 
 _PIECE_ROWS = 8192
+_OFTEN = 4  # times that a text occurs on the average, if they are few
 _CHUNK = "SELECT {0} FROM dataset WHERE file_row_number >= ? AND file_row_number < ?"
-_JOIN = f"""
-    COPY (
-        SELECT * FROM (SELECT * EXCLUDE (file_row_number) FROM dataset)
-        POSITIONAL JOIN (SELECT * EXCLUDE (file_row_number) FROM outputs)
-    ) TO '{OUTPUT}' (FORMAT parquet, COMPRESSION zstd)
-"""  # noqa: S608 (no outside text)
-_TO_CSV = f"COPY (FROM '{OUTPUT}') TO '{OUTPUT_CSV}' (FORMAT csv, HEADER)"
+_BESIDE = """(
+    SELECT * FROM (SELECT * EXCLUDE (file_row_number) FROM dataset)
+    POSITIONAL JOIN (SELECT * EXCLUDE (file_row_number) FROM outputs)
+)"""
+_FILES = (
+    f"COPY {_BESIDE} TO '{OUTPUT}' (FORMAT parquet, COMPRESSION zstd)",
+    f"COPY {_BESIDE} TO '{OUTPUT_CSV}' (FORMAT csv, HEADER)",
+)
 
 
 def run(arguments: Mapping[str, Any], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
@@ -61,8 +64,9 @@ def run(arguments: Mapping[str, Any], report: Callable[[dict[str, Any]], None]) 
             report({**told, "finished": number + 1} if chunks > 1 else told)
         report({"fraction": 0.95, "step": "writing", "message": ""})
         _create_view(connection, "outputs", parts)
-        connection.execute(_JOIN)
-        connection.execute(_TO_CSV)
+        # Rows that are laid beside others take one thread, whatever they are written as.
+        with ThreadPoolExecutor(len(_FILES)) as pool:
+            list(pool.map(lambda query: connection.cursor().execute(query), _FILES))
     for path in (OUTPUT, OUTPUT_CSV):
         with Path(path).open("rb") as written:
             os.fsync(written.fileno())
@@ -84,12 +88,25 @@ def _spread(score: Score, threads: int, columns: Mapping[str, Array]) -> Scores:
     other threads run.
     """
     rows = max(map(len, columns.values()))
+    short = {name: _short(column) for name, column in columns.items()}
     pieces = [
-        {name: column[start : start + _PIECE_ROWS] for name, column in columns.items()}
+        {name: column[start : start + _PIECE_ROWS] for name, column in short.items()}
         for start in range(0, max(1, rows), _PIECE_ROWS)
     ]
     with ThreadPoolExecutor(threads) as pool:
         return joined(list(pool.map(score, pieces)))
+
+
+def _short(column: Array) -> Column:
+    """Texts told once each where few are different: then they are looked up once, too."""
+    if column.dtype != object:
+        return column
+    codes, different = pd.factorize(np.ma.getdata(column))
+    codes[np.ma.getmaskarray(column)] = -1
+    if len(different) * _OFTEN > len(column):
+        return column
+    # What is missing has the code -1, the last of the values.
+    return Repeated([*different, None], codes)
 
 
 def _identifier(name: str) -> str:

@@ -23,7 +23,7 @@ RECIPE = Recipe.from_list(
 SIGNATURE = {
     "inputs": [
         {"name": MASS, "type": "number", "nullable": False},
-        {"name": ISLAND, "type": "string", "nullable": False},
+        {"name": ISLAND, "type": "string", "nullable": True},
     ],
     "output": {"task": "classification", "classes": [False, True], "probabilities": True},
 }
@@ -34,7 +34,7 @@ ROWS = 30_000
 def pipeline():
     """A fitted forest, and its compiled form."""
     mass = np.random.default_rng(0).uniform(0, 100, 300)
-    columns = {MASS: mass, ISLAND: ["Biscoe", "Dream", "Dream"] * 100}
+    columns = {MASS: mass, ISLAND: ["Biscoe", "Dream", None] * 100}
     kept = ColumnTransformer(
         [("number", "passthrough", ["mass"]), ("category", OneHotEncoder(), ["island"])]
     )
@@ -52,7 +52,7 @@ def test_every_row_gets_its_own_answer_however_many_threads_there_are(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model").write_bytes(pipeline[1])
     quoted = MASS.replace(chr(34), chr(34) * 2)
-    islands = "CASE WHEN range % 7 = 0 THEN 'Biscoe' ELSE 'Dream' END"
+    islands = "CASE WHEN range % 7 = 0 THEN 'Biscoe' WHEN range % 5 > 0 THEN 'Dream' END"
     duckdb.sql(
         f"COPY (SELECT range AS number, {islands} AS \"{ISLAND}\", 'x' AS prediction,"
         f' hash(range) % 1000 / 10.0 AS "{quoted}"'
