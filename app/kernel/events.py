@@ -76,6 +76,7 @@ class EventLog:
 
     def __init__(self, databases: Sequence[Database]) -> None:
         self._databases = list(dict.fromkeys(databases))
+        self._heads = [_Head(database) for database in self._databases]
         self._watch = Watch(self._ends, _LOOK_SECONDS)
 
     def read(
@@ -107,11 +108,11 @@ class EventLog:
             self._watch.wait(_OUTBOXES, dict(enumerate(seen)), until, stopped)
 
     def _ends(self, _names: Sequence[str]) -> Ends:
-        return {_OUTBOXES: dict(enumerate(_heads(self._databases)))}
+        return {_OUTBOXES: dict(enumerate(head.look() for head in self._heads))}
 
     def head(self) -> str:
         """The position after everything written so far."""
-        return ".".join(map(str, _heads(self._databases)))
+        return ".".join(str(_head(database)) for database in self._databases)
 
     def forget(self, before: datetime) -> int:
         """Drop events older than a time; the count of them. The newest one always stays."""
@@ -162,8 +163,22 @@ class EventLog:
         return [event for event, _ in merged[:limit]], positions
 
 
-def _heads(databases: Sequence[Database]) -> list[int]:
-    return [_head(database) for database in databases]
+class _Head:
+    """The newest position of a database, looked for again and again by one thread at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._commits: tuple[int, int] | None = None
+        self._position = 0
+
+    def look(self) -> int:
+        """It; asked for only if something was committed since."""
+        commits = self._database.commits()
+        if commits is None or commits != self._commits:
+            # Counted before the question: what comes in between is found next time.
+            self._position = _head(self._database)
+            self._commits = commits
+        return self._position
 
 
 def _head(database: Database) -> int:
