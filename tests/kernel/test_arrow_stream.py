@@ -147,3 +147,11 @@ def test_a_dictionary_is_few_texts():
                 assert column.few.rows().tolist() == told(column)
     coded = {column.field.name: column for column in read("polars").read()}["coded"]
     assert coded.few is not None
+
+
+def test_a_dictionary_may_use_all_numbers_of_its_codes():
+    """A row without a text was given a number more, which codes of eight bits don't have."""
+    (column,) = read("full").read()
+    assert told(column) == ["0", None, "127"] * 50
+    assert column.few is not None
+    assert column.few.rows().tolist() == told(column)

@@ -238,7 +238,9 @@ class _Batch:
         gone = np.array([text is None for text in levels.texts.tolist()], dtype=bool)[codes]
         if missing is not None:
             gone |= missing
-        return _text_column(field, Few(levels.texts.tolist(), codes), gone if gone.any() else None)
+        # Codes may be of a type that has no number for one text more.
+        few = Few(levels.texts.tolist(), codes.astype(np.int64))
+        return _text_column(field, few, gone if gone.any() else None)
 
 
 def _text_column(field: Field, texts: list[str] | Few, missing: Missing | None) -> Column:

@@ -63,6 +63,12 @@ REFUSED = {
     "duration": pa.array([1], pa.duration("s")),
     "dictionary of integer": pa.array([1]).dictionary_encode(),
 }
+# As many texts as codes of eight bits have numbers for, and rows without any.
+FULL = {
+    "coded": pa.DictionaryArray.from_arrays(
+        pa.array([0, None, 127] * 50, pa.int8()), pa.array([str(n) for n in range(128)])
+    )
+}
 
 
 def main() -> None:
@@ -71,7 +77,7 @@ def main() -> None:
         writer.write_table(TABLE)
         writer.write_table(TABLE.slice(1))
     pl.from_arrow(TABLE.drop(NOT_IN_POLARS)).write_ipc_stream(HERE / "polars.arrows")
-    for name, columns in (("faulty", FAULTY), ("refused", REFUSED)):
+    for name, columns in (("faulty", FAULTY), ("refused", REFUSED), ("full", FULL)):
         with ipc.new_stream(HERE / f"{name}.arrows", pa.table(columns).schema) as writer:
             writer.write_table(pa.table(columns))
     options = ipc.IpcWriteOptions(compression="zstd")
