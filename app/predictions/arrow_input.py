@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from app.kernel.arrow.schema import Field
 from app.kernel.arrow.stream import ArrowStream, Column
 from app.kernel.errors import FieldError
+from app.kernel.repeated import Repeated
 from app.predictions.column_faults import (
     OUT_OF_RANGE,
     TableFaults,
@@ -22,7 +23,6 @@ from app.predictions.column_faults import (
     refuse,
 )
 from app.scoring.frame import Column as RawColumn
-from app.scoring.frame import Repeated
 
 _FITTING: Final[Mapping[str, frozenset[str]]] = {
     "integer": frozenset({"integer", "float", "decimal", "null"}),
@@ -75,9 +75,8 @@ def _checked(place: int, column: Column, told: Mapping[str, Any], faults: TableF
     kind, values, missing = column.field.kind, column.values, column.missing
     if kind == "null":
         return [None] * len(values)
-    if kind == "text":
-        few = column.few
-        texts = values.tolist() if few is None else Repeated(few.texts, few.codes)
+    if kind == "text" or isinstance(values, Repeated):
+        texts = values if isinstance(values, Repeated) else values.tolist()
         faults.add_texts(place, texts, wanted)
         return texts
     present = np.ones(len(values), dtype=bool) if missing is None else ~missing

@@ -19,9 +19,10 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from app.kernel.repeated import Repeated, are_few
 from app.scoring.estimator import answer
 from app.scoring.format import load
-from app.scoring.frame import Column, Recipe, Repeated, prepare
+from app.scoring.frame import Column, Recipe, prepare
 from app.scoring.loader import load_sklearn
 from app.scoring.output_columns import output_columns
 from app.scoring.scores import Array, Scores, joined
@@ -31,7 +32,6 @@ OUTPUT_CSV = "output.csv"
 Score = Callable[[Mapping[str, Column]], Scores]
 
 _PIECE_ROWS = 8192
-_OFTEN = 4  # times that a text occurs on the average, if they are few
 _CHUNK = "SELECT {0} FROM dataset WHERE file_row_number >= ? AND file_row_number < ?"
 _BESIDE = """(
     SELECT * FROM (SELECT * EXCLUDE (file_row_number) FROM dataset)
@@ -103,7 +103,7 @@ def _short(column: Array) -> Column:
         return column
     codes, different = pd.factorize(np.ma.getdata(column))
     codes[np.ma.getmaskarray(column)] = -1
-    if len(different) * _OFTEN > len(column):
+    if not are_few(len(different), len(column)):
         return column
     # What is missing has the code -1, the last of the values.
     return Repeated([*different, None], codes)

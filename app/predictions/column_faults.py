@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.kernel.errors import FieldError, Invalid
+from app.kernel.repeated import Repeated
 from app.predictions.inputs import CHECKS, MOST_ERRORS, heading_faults, null_fault, too_many_rows
-from app.scoring.frame import Repeated
 
 Faulty = NDArray[np.bool_]
 OUT_OF_RANGE: Final = "out_of_range"

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.kernel.errors import Invalid
+from app.kernel.repeated import Repeated
 from app.scoring.encoder import Level
-from app.scoring.frame import Repeated
 from app.scoring.matrix import Dense, Matrix, SparseRows
 from app.scoring.step import Step
 

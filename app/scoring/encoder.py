@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from app.kernel.repeated import Repeated
 from app.scoring.frame import (
     Column,
     PreparedColumn,
     Recipe,
-    Repeated,
     prepare_column,
     prepare_values,
     rows_of,

@@ -26,7 +26,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final, overload
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,33 +41,6 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 Column = Sequence[object] | NDArray[Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Repeated(Sequence[Any]):
-    """A column of Python values of which few are different: these, and which one is in each row."""
-
-    values: Sequence[Any]
-    codes: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    def __iter__(self) -> Iterator[Any]:
-        return map(self.values.__getitem__, self.codes.tolist())
-
-    @overload
-    def __getitem__(self, where: int) -> Any: ...
-    @overload
-    def __getitem__(self, where: slice) -> "Repeated": ...
-    def __getitem__(self, where: int | slice) -> Any:
-        if isinstance(where, slice):
-            return Repeated(self.values, self.codes[where])
-        return self.values[self.codes[where]]
-
-    def with_values(self, values: Sequence[Any]) -> "Repeated":
-        """The same rows with others for these values."""
-        return Repeated(values, self.codes)
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,10 @@ from sklearn.preprocessing import (
 
 from app.compiling.compiler import compile_pipeline
 from app.kernel.errors import Invalid
+from app.kernel.repeated import Repeated
 from app.scoring.encoder import Batch
 from app.scoring.estimator import data_frame
-from app.scoring.frame import Recipe, Repeated, converter, prepare
+from app.scoring.frame import Recipe, converter, prepare
 from app.scoring.matrix import dense
 from app.scoring.model import CompiledModel
 from app.scoring.pieces import Form, piece_of

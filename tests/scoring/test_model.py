@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.kernel.errors import Invalid
+from app.kernel.repeated import Repeated
 from app.scoring.cores import Affine, Constant, Greatest, JudgeMany, JudgeTwo, Values
 from app.scoring.encoder import Numbers
 from app.scoring.estimator import answer
-from app.scoring.frame import Recipe, Repeated
+from app.scoring.frame import Recipe
 from app.scoring.model import CompiledModel
 from app.scoring.scores import Scores, joined
 from app.scoring.step import Chain, Step

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from app.kernel.arrow.flatbuffer import Table, broken
 from app.kernel.arrow.schema import READ, ColumnType, Field, read_fields
-from app.kernel.arrow.texts import Few, Missing, Room, read_texts, read_views
+from app.kernel.arrow.texts import Missing, Room, read_texts, read_views
 from app.kernel.errors import TooLarge, UnsupportedMediaType
+from app.kernel.repeated import Repeated
 
 MOST_MESSAGES: Final = 10_000
 _SCHEMA, _DICTIONARY, _BATCH = 1, 2, 3
@@ -29,15 +30,14 @@ _CONTINUED: Final = 0xFFFFFFFF
 class Column:
     """The values of a column, in numpy's own form; ``missing`` is None where none is.
 
-    Of texts ``values`` are objects, ``None`` where one is missing; of decimals too, as integers to
-    be divided by ``10 ** scale``; of moments ``datetime64`` in the stream's unit. ``few`` are the
-    same texts, if few are different.
+    Texts are objects, or ``Repeated`` where few are different, ``None`` where one is missing.
+    Decimals are objects too, integers to be divided by ``10 ** scale``; moments are ``datetime64``
+    in the stream's unit.
     """
 
     field: Field
-    values: NDArray[Any]
+    values: NDArray[Any] | Repeated
     missing: Missing | None
-    few: Few | None = None
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ class _Batch:
             raise broken("a column has less values than rows")
         return np.frombuffer(buffer, dtype=dtype, count=rows)
 
-    def _texts(self, stored: ColumnType, missing: Missing | None) -> list[str] | Few:
+    def _texts(self, stored: ColumnType, missing: Missing | None) -> list[str] | Repeated:
         if stored.form == "view":
             views = self._numbers("V16").tobytes()
             (count,) = next(self._views, (0,))
@@ -239,15 +239,16 @@ class _Batch:
         if missing is not None:
             gone |= missing
         # Codes may be of a type that has no number for one text more.
-        few = Few(levels.texts.tolist(), codes.astype(np.int64))
-        return _text_column(field, few, gone if gone.any() else None)
+        repeated = Repeated(levels.texts.tolist(), codes.astype(np.int64))
+        return _text_column(field, repeated, gone if gone.any() else None)
 
 
-def _text_column(field: Field, texts: list[str] | Few, missing: Missing | None) -> Column:
-    if isinstance(texts, Few):
-        few = texts if missing is None else texts.without(missing)
+def _text_column(field: Field, texts: list[str] | Repeated, missing: Missing | None) -> Column:
+    if isinstance(texts, Repeated):
+        repeated = texts if missing is None else texts.without(missing)
         # A dictionary may have more texts than there are rows.
-        return Column(field, few.rows(), missing, few if len(few.texts) <= len(few.codes) else None)
+        few = len(repeated.values) <= len(repeated)
+        return Column(field, repeated if few else repeated.array(), missing)
     values = np.array(texts, dtype=object)
     if missing is not None:
         values[missing] = None
@@ -267,7 +268,7 @@ def _read_dictionary(
     if stored is None or stored.kind != "text" or told is None:
         raise broken("a dictionary belongs to no column of texts")
     batch = _Batch(told, message.body, room)
-    levels = batch.column(Field("", stored), {}).values
+    levels = _array(batch.column(Field("", stored), {}).values)
     batch.finish()
     lengths = [0 if level is None else len(level) for level in levels.tolist()]
     dictionaries[number] = _Levels(levels, np.array(lengths, dtype=np.int64))
@@ -276,15 +277,19 @@ def _read_dictionary(
 def _joined(field: Field, parts: list[Column]) -> Column:
     if len(parts) == 1:
         return parts[0]
-    values = [part.values for part in parts]
-    if not values:
+    if not parts:
         return Column(field, np.empty(0), None)
     masks = [
         np.zeros(len(part.values), dtype=bool) if part.missing is None else part.missing
         for part in parts
     ]
     missing = np.concatenate(masks)
-    return Column(field, np.concatenate(values), missing if missing.any() else None)
+    values = np.concatenate([_array(part.values) for part in parts])
+    return Column(field, values, missing if missing.any() else None)
+
+
+def _array(values: NDArray[Any] | Repeated) -> NDArray[Any]:
+    return values.array() if isinstance(values, Repeated) else values
 
 
 def _whole(decimals: NDArray[Any]) -> NDArray[Any]:

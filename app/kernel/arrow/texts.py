@@ -1,38 +1,18 @@
 """The texts of Arrow's columns, as far as there is room for them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.kernel.arrow.flatbuffer import broken
 from app.kernel.errors import TooLarge
+from app.kernel.repeated import Repeated, are_few
 
 _INLINE = 12
 _WORD = 8
-_OFTEN = 4  # times that a text occurs on the average, if they are few
 _KEPT = np.array([(1 << 8 * size) - 1 for size in range(_WORD + 1)], np.uint64)
 Missing = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Few:
-    """Texts, one a row, of which few are different: these (None: missing), and which of them it is
-    in each row."""
-
-    texts: Sequence[str | None]
-    codes: NDArray[np.int64]
-
-    def without(self, missing: Missing) -> Self:
-        """The same, missing in some rows."""
-        codes = np.where(missing, len(self.texts), self.codes)
-        return type(self)([*self.texts, None], codes)
-
-    def rows(self) -> NDArray[Any]:
-        """The text of each row, as objects."""
-        return np.array(self.texts, dtype=object)[self.codes]
 
 
 class Room:
@@ -51,7 +31,7 @@ class Room:
             )
 
 
-def read_texts(offsets: NDArray[Any], data: memoryview, room: Room) -> list[str] | Few:
+def read_texts(offsets: NDArray[Any], data: memoryview, room: Room) -> list[str] | Repeated:
     """The texts between offsets; raises Malformed, TooLarge."""
     if not len(offsets):
         return []
@@ -60,9 +40,9 @@ def read_texts(offsets: NDArray[Any], data: memoryview, room: Room) -> list[str]
         raise broken("a text lies outside of its buffer")
     room.take(last - first)
     used = bytes(data[first:last])
-    few = _few(used, offsets - first)
-    if few is not None:
-        return few
+    repeated = _repeated(used, offsets - first)
+    if repeated is not None:
+        return repeated
     bounds = (offsets - first).tolist()
     pairs = zip(bounds, bounds[1:], strict=False)  # noqa: RUF007 (half the time of pairwise)
     if used.isascii():
@@ -71,7 +51,7 @@ def read_texts(offsets: NDArray[Any], data: memoryview, room: Room) -> list[str]
     return [_decoded(used[start:end]) for start, end in pairs]
 
 
-def _few(data: bytes, bounds: NDArray[Any]) -> Few | None:
+def _repeated(data: bytes, bounds: NDArray[Any]) -> Repeated | None:
     """The texts between bounds, if all are short and few are different, as categories are: then
     each is a number, and read once."""
     lengths = np.diff(bounds)
@@ -80,10 +60,10 @@ def _few(data: bytes, bounds: NDArray[Any]) -> Few | None:
     words = np.ndarray((len(data) + 1,), "<u8", data + bytes(_WORD), strides=(1,))[bounds[:-1]]
     words &= _KEPT[lengths]
     different, codes = np.unique(words, return_inverse=True)
-    if len(different) * _OFTEN > len(codes):
+    if not are_few(len(different), len(codes)):
         return None
     found = [word.to_bytes(_WORD, "little").rstrip(b"\0") for word in different.tolist()]
-    return Few([_decoded(text) for text in found], codes)
+    return Repeated([_decoded(text) for text in found], codes)
 
 
 def read_views(
