@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, insert, select, text, update
+from sqlalchemy.event import listen
 
 from app.kernel.errors import Invalid, Unavailable
 from app.kernel.jobs.board import SlotBoard
@@ -253,6 +254,18 @@ class TestClaim:
         clock.advance(10)
         assert worker.ready().kinds == ["k"]
         assert worker.claim("k").ref == "r"
+
+    def test_looks_into_a_file_only_after_somebody_has_committed(self, queue):
+        worker, asked = claims(queue), []
+        listen(queue.database.engine, "before_cursor_execute", lambda *told: asked.append(told))
+        assert worker.ready().kinds == []
+        once = len(asked)
+        assert worker.ready().kinds == []
+        assert (len(asked) == once) == (queue.database.dialect == "sqlite")
+        add(queue)
+        assert worker.ready().kinds == ["k"]
+        assert worker.claim("k") is not None
+        assert (worker.ready().kinds, worker.load.busy) == ([], 1)
 
     def test_by_many_at_once_gives_each_job_to_one(self, queue):
         for number in range(30):

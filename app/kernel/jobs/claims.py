@@ -11,9 +11,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     ScalarSelect,
+    Select,
     and_,
+    bindparam,
     func,
     literal_column,
     or_,
@@ -26,12 +29,14 @@ from app.kernel.errors import ServiceError
 from app.kernel.jobs.headcount import Load
 from app.kernel.jobs.leases import Beat, LeaseWatch
 from app.kernel.jobs.queue import DONE, LONGEST_DELAY, QUEUED, RUNNING, JobQueue, JobRow
-from app.kernel.sql import new_id
+from app.kernel.sql import UtcDateTime, new_id
 
 # Literals, so that the partial indexes are used on both databases.
 _QUEUED: ColumnElement[str] = literal_column(f"'{QUEUED}'")
 _RUNNING: ColumnElement[str] = literal_column(f"'{RUNNING}'")
 _MOST_COUNTED = 256
+_GLANCE_SECONDS = 0.05
+_Moment = datetime | BindParameter[datetime]
 
 
 class Interrupted(Exception):
@@ -55,6 +60,16 @@ class LostWorker(Exception):
     """The workers of all attempts died or hung."""
 
     code = "lost_worker"
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a look at the queue found: jobs that could start, by kind; signs of life of those that
+    run; and whether any are queued, those that must still wait among them."""
+
+    waiting: dict[str, int]
+    beats: list[Beat]
+    any_queued: bool
 
 
 @dataclass(frozen=True)
@@ -142,9 +157,13 @@ class Claims:
         self.load = Load(0, 0)
         self._queue = queue
         self._kinds = sorted(kinds)
+        # Put together once: this takes longer than the questions do.
+        self._look_up = (_counts_of(self._kinds), _signs_of_life(self._kinds))
         self._lease = lease
         self.monotonic = queue.clock.monotonic
         self._watch = LeaseWatch(lease, self.monotonic)
+        self._seen: _Seen | None = None
+        self._seen_at: tuple[int, int] | None = None
         self._held: dict[str, Job] = {}
         self._lock = threading.Lock()
 
@@ -161,25 +180,37 @@ class Claims:
     def ready(self) -> Ready:
         """What could be claimed, without taking a lock. Lapsed leases show only to one who asks
         all the time."""
-        now = self._queue.clock.now()
-        counts = [_count_of(_can_start(now, kind)) for kind in self._kinds]
-        running = select(JobRow.id, JobRow.attempt, JobRow.beats).where(
-            JobRow.state == _RUNNING, JobRow.kind.in_(self._kinds)
-        )
-        with self._queue.database.read() as session:
-            found = session.execute(select(*counts)).one()
-            beats = [Beat(*row) for row in session.execute(running)]
-        waiting = dict(zip(self._kinds, found, strict=True))
+        commits = self._queue.database.commits()
+        if self._seen is None or commits is None or commits != self._seen_at:
+            self._seen, self._seen_at = self._look(), commits
+            if self._seen.any_queued:
+                # One that must wait may start without a commit.
+                self._seen_at = None
         held = {job.id for job in self.held()}
-        self.load = Load(sum(waiting.values()), len(held))
-        lapsed = [beat for beat in self._watch.look(beats) if beat.job_id not in held]
-        return Ready(waiting, lapsed)
+        self.load = Load(sum(self._seen.waiting.values()), len(held))
+        lapsed = [beat for beat in self._watch.look(self._seen.beats) if beat.job_id not in held]
+        return Ready(self._seen.waiting, lapsed)
+
+    def _look(self) -> _Seen:
+        counts, signs_of_life = self._look_up
+        now = self._queue.clock.now()
+        with self._queue.database.read() as session:
+            found = session.execute(counts, {"now": now, "late": now + LONGEST_DELAY}).one()
+            beats = [Beat(*row) for row in session.execute(signs_of_life)]
+        *waiting, any_queued = found
+        return _Seen(dict(zip(self._kinds, waiting, strict=True)), beats, bool(any_queued))
+
+    def pause(self, poll: float) -> float:
+        """How long to wait before the next look, where one that asks the database waits ``poll``
+        seconds: less where it showed that nobody has committed."""
+        return poll if self._seen_at is None else min(poll, _GLANCE_SECONDS)
 
     def claim(self, kind: str) -> Job | None:
         """The first queued job of a kind, by priority, then by age."""
+        now = self._queue.clock.now()
         first = (
             select(JobRow.id)
-            .where(_can_start(self._queue.clock.now(), kind))
+            .where(_can_start(kind, now, now + LONGEST_DELAY))
             .order_by(JobRow.priority, JobRow.id)
             .limit(1)
             .with_for_update(skip_locked=True)
@@ -278,8 +309,21 @@ def _count_of(which: ColumnElement[bool]) -> ScalarSelect[int]:
     return select(func.count()).select_from(some).scalar_subquery()
 
 
-def _can_start(now: datetime, kind: str) -> ColumnElement[bool]:
+def _counts_of(kinds: Sequence[str]) -> Select[*tuple[Any, ...]]:
+    """How many jobs of each kind could start at a time ``now``, and whether any are queued."""
+    moment = (bindparam("now", type_=UtcDateTime), bindparam("late", type_=UtcDateTime))
+    counts = [_count_of(_can_start(kind, *moment)) for kind in kinds]
+    queued = select(JobRow.id).where(JobRow.state == _QUEUED, JobRow.kind.in_(kinds))
+    return select(*counts, queued.exists())
+
+
+def _signs_of_life(kinds: Sequence[str]) -> Select[str, int, int]:
+    return select(JobRow.id, JobRow.attempt, JobRow.beats).where(
+        JobRow.state == _RUNNING, JobRow.kind.in_(kinds)
+    )
+
+
+def _can_start(kind: str, now: _Moment, late: _Moment) -> ColumnElement[bool]:
     # One that waits for longer than any may was put off before the clock was set back.
-    late = now + LONGEST_DELAY
     due = or_(JobRow.not_before.is_(None), JobRow.not_before <= now, JobRow.not_before > late)
     return and_(JobRow.state == _QUEUED, JobRow.kind == kind, due)

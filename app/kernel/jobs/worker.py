@@ -89,7 +89,7 @@ class Worker:
                 report("claiming_failed", error, queue=claims.name)
                 time.sleep(outage)
                 outage = min(2 * outage, _LONGEST_OUTAGE_SECONDS)
-            self._board.wait(self._poll * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
+            self._board.wait(claims.pause(self._poll) * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
 
     def _claim_one(self, claims: Claims) -> bool:
         """Claim a job and start it; False when there is none, or it isn't this database's turn."""
