@@ -38,7 +38,8 @@ class Trail:
         if after == "latest":
             return [], self._events.head()
         wait = call.patience(wait)
+        sources = None if source is None else [source]
         events, position = self._events.read(
-            after, project=project, limit=limit, wait=wait, source=source
+            after, project=project, limit=limit, wait=wait, sources=sources
         )
         return [cloud_event(event) for event in events], position

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
-from sqlalchemy import String, insert, inspect
+from sqlalchemy import String, Table, insert, inspect
 from sqlalchemy.orm import Mapped, Session, declared_attr, mapped_column
 
 from app.kernel.audit import AuditRow
@@ -153,20 +153,27 @@ class Changes:
 
         In one transaction, by a few statements for all. The rows' ids and times must be set.
         """
-        kind = type(made[0].row)
-        names = [attribute.key for attribute in inspect(kind).column_attrs]
+        table = _table_of(type(made[0].row))
+        names = table.columns.keys()
+        rows = [{name: getattr(one.row, name) for name in names} for one in made]
+        told = [(one.call, Told(one.type, one.row.subject, one.data)) for one in made]
+        events = [_event(call, self._service, what) for call, what in told]
         with self.database.write() as session:
             hold_order(session)
-            rows = [{name: getattr(one.row, name) for name in names} for one in made]
-            session.execute(insert(kind), rows)
-            told = [(one.call, Told(one.type, one.row.subject, one.data)) for one in made]
-            session.execute(
-                insert(Event), [_event(call, self._service, what) for call, what in told]
+            # Past the ORM, which takes twice as long to do it.
+            connection = session.connection()
+            connection.execute(insert(table), rows)
+            connection.execute(insert(_table_of(Event)), events)
+            connection.execute(
+                insert(_table_of(AuditRow)), [_audit(call, what) for call, what in told]
             )
-            session.execute(insert(AuditRow), [_audit(call, what) for call, what in told])
             for one in made:
                 if one.call.reservation is not None:
                     one.call.reservation.complete(session, one.row)
+
+
+def _table_of(kind: type[Any]) -> Table:
+    return cast("Table", inspect(kind).local_table)
 
 
 class Told(NamedTuple):
@@ -185,6 +192,8 @@ def _event(call: Call, service: str, told: Told) -> dict[str, Any]:
         "subject": told.subject,
         "data": dict(told.data),
         "request_id": call.request_id,
+        "id": new_id(),
+        "time": utc_now(),
     }
 
 
@@ -199,4 +208,7 @@ def _audit(call: Call, told: Told) -> dict[str, Any]:
         "subject": told.subject,
         "outcome": "done",
         "detail": dict(told.data) or None,
+        "id": new_id(),
+        "time": utc_now(),
+        "count": 1,
     }

@@ -9,7 +9,7 @@ late is told, and misses nothing without knowing.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from heapq import merge
 from itertools import takewhile
@@ -86,19 +86,20 @@ class EventLog:
         project: str | None,
         limit: int = 100,
         wait: float = 0.0,
-        source: str | None = None,
+        sources: Collection[str] | None = None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> tuple[list[Event], str]:
         """Events after a position and the position to go on from; waits up to ``wait`` seconds.
 
-        ``project=None`` reads all projects (peers only). Without a position it begins with the
-        first event that is kept. Raises Invalid for what is no position, Gone for one after which
-        events have been dropped, or that this log has not come to.
+        ``project=None`` reads all projects (peers only), ``sources=None`` all services. Without a
+        position it begins with the first event that is kept. Raises Invalid for what is no
+        position, Gone for one after which events have been dropped, or that this log has not come
+        to.
         """
         seen = self._parse(after)
         until = time.monotonic() + wait
         while True:
-            found, positions = self._read_once(seen, project, source, limit)
+            found, positions = self._read_once(seen, project, sources, limit)
             if after:
                 # After the reading: what is dropped meanwhile is noticed, too.
                 self._refuse_dropped(seen)
@@ -142,10 +143,10 @@ class EventLog:
         )
 
     def _read_once(
-        self, seen: list[int], project: str | None, source: str | None, limit: int
+        self, seen: list[int], project: str | None, sources: Collection[str] | None, limit: int
     ) -> tuple[list[Event], list[int]]:
         batches = [
-            _after(database, position, project, source, limit)
+            _after(database, position, project, sources, limit)
             for database, position in zip(self._databases, seen, strict=True)
         ]
         # merge() takes from the fronts only: each database's own order stands, whatever its clock.
@@ -219,14 +220,18 @@ def _drop_some(database: Database, before: datetime) -> int:
 
 
 def _after(
-    database: Database, position: int, project: str | None, source: str | None, limit: int
+    database: Database,
+    position: int,
+    project: str | None,
+    sources: Collection[str] | None,
+    limit: int,
 ) -> tuple[list[Event], int]:
     """A database's next events, and how far the look went (past others' events, too)."""
     query = select(Event).where(Event.position > position).order_by(Event.position).limit(limit)
     if project is not None:
         query = query.where(Event.project == project)
-    if source is not None:
-        query = query.where(Event.source == source)
+    if sources is not None:
+        query = query.where(Event.source.in_(sources))
     with database.read() as session:
         head = session.scalar(select(func.max(Event.position))) or 0
         events = list(session.scalars(query))

@@ -2,7 +2,8 @@
 
 A transaction costs a database the same, whether it writes one row or a hundred: it waits for the
 disk once. So the first who comes writes at once; those who come meanwhile are written together
-when it is done, by the first of them. Nobody waits for company.
+when it is done, by the first of them. Who were just answered soon come again: so one who comes
+after several were written together waits a moment for as many. Who comes alone waits for nobody.
 """
 
 import threading
@@ -21,6 +22,7 @@ from app.kernel.errors import (
 Item = TypeVar("Item")
 _TOGETHER: Final = 256
 _LONGEST_WAIT: Final = 3600.0
+_GATHERING_SECONDS: Final = 0.002
 _FAULTS_OF_ALL: Final = (Unavailable, StorageFull, DatabaseCorrupt)
 
 
@@ -44,6 +46,8 @@ class GroupCommit(Generic[Item]):
         self._lock = threading.Lock()
         self._line: deque[_Entry[Item]] = deque()
         self._writing = False
+        self._before = 0
+        self._enough = threading.Condition(self._lock)
 
     def put(self, item: Item, patience: float = _LONGEST_WAIT) -> None:
         """Return when the item is durable.
@@ -55,6 +59,8 @@ class GroupCommit(Generic[Item]):
         with self._lock:
             self._line.append(entry)
             leads, self._writing = not self._writing, True
+            if len(self._line) == self._before:
+                self._enough.notify()
         if not leads:
             self._wait(entry, patience)
         if not entry.known:
@@ -76,7 +82,10 @@ class GroupCommit(Generic[Item]):
     def _write_line(self) -> None:
         """Write those who wait, oneself among them, and call the next."""
         with self._lock:
-            count = min(len(self._line), _TOGETHER)
+            self._enough.wait_for(
+                lambda: len(self._line) >= self._before, timeout=_GATHERING_SECONDS
+            )
+            count = self._before = min(len(self._line), _TOGETHER)
             entries = [self._line.popleft() for _ in range(count)]
         try:
             if not self._try(entries):

@@ -60,9 +60,14 @@ class OwnEvents:
     ) -> tuple[Sequence[Mapping[str, Any]], str]:
         """See the protocol."""
         found, position = self._events.read(
-            after, project=None, limit=_AT_ONCE, wait=wait, stopped=stopped
+            after,
+            project=None,
+            limit=_AT_ONCE,
+            wait=wait,
+            sources=self._services,
+            stopped=stopped,
         )
-        return [cloud_event(one) for one in found if one.source in self._services], position
+        return [cloud_event(one) for one in found], position
 
 
 class PeerEvents:

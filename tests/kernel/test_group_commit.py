@@ -72,6 +72,38 @@ def test_those_who_come_meanwhile_are_written_together(disk):
     assert sorted(chain(*disk.kept)) == list(range(9))
 
 
+def test_one_who_comes_after_several_waits_a_moment_for_as_many(disk, monkeypatch):
+    """The first of those who came again was written alone, and the others after it: twice the
+    transactions."""
+    disk.go.clear()
+    group = GroupCommit(disk.write)
+    _, threads = put_all(group, range(4))
+    until(lambda: len(group._line) == 3)
+    disk.go.set()
+    ended(threads)
+    monkeypatch.setattr("app.kernel.group_commit._GATHERING_SECONDS", 60)
+    found, threads = put_all(group, range(4, 6))
+    until(lambda: len(group._line) == 2)
+    assert found == {}
+    more, last = put_all(group, [6])
+    ended(threads + last)
+    assert {**found, **more} == dict.fromkeys(range(4, 7), "kept")
+    assert [len(items) for items in disk.kept] == [1, 3, 3]
+
+
+def test_one_who_does_not_come_again_is_waited_for_once(disk):
+    disk.go.clear()
+    group = GroupCommit(disk.write)
+    _, threads = put_all(group, range(4))
+    until(lambda: len(group._line) == 3)
+    disk.go.set()
+    ended(threads)
+    for item in (4, 5):
+        group.put(item)
+    assert [len(items) for items in disk.kept] == [1, 3, 1, 1]
+    assert group._before == 1
+
+
 def test_what_is_wrong_with_one_does_not_touch_the_others(disk):
     disk.go.clear()
     disk.fault[3] = Conflict("taken")
