@@ -8,7 +8,6 @@ each are a file of their own, and laid beside the dataset's columns at the end. 
 an earlier attempt has finished are taken as they are.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -67,9 +66,6 @@ def run(arguments: Mapping[str, Any], report: Callable[[dict[str, Any]], None]) 
         # Rows that are laid beside others take one thread, whatever they are written as.
         with ThreadPoolExecutor(len(_FILES)) as pool:
             list(pool.map(lambda query: connection.cursor().execute(query), _FILES))
-    for path in (OUTPUT, OUTPUT_CSV):
-        with Path(path).open("rb") as written:
-            os.fsync(written.fileno())
     return {"rows": rows}
 
 
