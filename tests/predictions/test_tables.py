@@ -22,7 +22,7 @@ from app.scoring.frame import PARTS, Recipe, prepare
 from app.scoring.output_columns import output_columns, scores_of
 from app.scoring.plain_values import plain_values
 from app.scoring.scores import Scores
-from tests.kernel.test_arrow_stream import STREAMS
+from tests.kernel.test_arrow_stream import STREAMS, array_of
 from tests.predictions.predicting import ROW
 from tests.problems import assert_problem
 
@@ -68,7 +68,7 @@ def columns_of(answer):
         return found
     if kind == ARROW:
         columns = ArrowStream(answer.data, MOST_TEXT).read()
-        return {column.field.name: list(column.values) for column in columns}
+        return {column.field.name: array_of(column.values).tolist() for column in columns}
     names, *rows = csv.reader(io.StringIO(answer.text))
     told = dict(zip(names, zip(*rows, strict=True), strict=True))
     return {
@@ -447,7 +447,7 @@ def test_every_task_has_its_columns(scores):
     assert list(again) == list(columns) == [field.name for field in stream.fields]
     for column in stream.read():
         name = column.field.name
-        np.testing.assert_array_equal(list(column.values), columns[name])
+        np.testing.assert_array_equal(array_of(column.values), columns[name])
         np.testing.assert_array_equal(again[name], columns[name])
     lines = csv_of(columns).decode().splitlines()
     assert lines[0] == ",".join(columns)
