@@ -9,9 +9,8 @@ is all of it: types from every cell, row checks, Parquet, digest and profile; it
 and so is its peak: what each of its processes has ever held (VmHWM), added up over those that run
 at a time, interpreter and libraries included. A copy in pieces of 256 KiB, which never looks at a
 line but counts, is shown beside them. Before the rounds the file is read once, so all find it in
-the page cache. Ratios are of the medians; CPU
-seconds tell what a loaded machine hides. It ends with what was promised and what was found, and
-exits with 1 when a promise was not kept.
+the page cache. Ratios are of the medians; CPU seconds tell what a loaded machine hides. It ends
+with what was promised and what was found, and exits with 1 when a promise was not kept.
 """
 
 import argparse

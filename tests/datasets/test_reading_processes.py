@@ -10,6 +10,7 @@ import time
 import psutil
 import pytest
 
+from app.datasets.ingest import run
 from app.datasets.ingest.regular import block_reader, conversion, likely, regular_file
 from app.datasets.ingest.regular.block_reader import BlockReader, Lines
 from app.datasets.ingest.regular.likely import Irregular
@@ -113,11 +114,14 @@ def test_where_a_process_dies_the_file_is_read_the_usual_way(tables, monkeypatch
         return read(process, block)
 
     monkeypatch.setattr(ReadingProcess, "read", kill_third)
+    logged = []
+    monkeypatch.setattr(run.log, "warning", lambda event, **_: logged.append(event))
 
     table = tables.ingest(NAMES + lines(5_000))
 
     assert len(killed) >= 3
     assert table.result.rows == 5_003
+    assert logged == ["reader_died"]
     assert in_processes() == []
 
 

@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
+import structlog
 
 from app.datasets.ingest.byte_source import ByteSource
 from app.datasets.ingest.csv_source import open_csv
@@ -25,7 +26,7 @@ from app.datasets.ingest.inference import Miscounted, TypedColumn, infer
 from app.datasets.ingest.json_source import open_json
 from app.datasets.ingest.parquet_source import not_parquet, open_parquet
 from app.datasets.ingest.profile import profile
-from app.datasets.ingest.regular.likely import Irregular, may_be_regular
+from app.datasets.ingest.regular.likely import Irregular, ReaderDied, may_be_regular
 from app.datasets.ingest.row_errors import MOST_LISTED, RowError, RowErrors
 from app.datasets.ingest.stored_table import StoredTable
 from app.datasets.ingest.table_engine import TableEngine, identifier, literal, open_tables, select
@@ -38,6 +39,7 @@ Progress = Callable[[float, str], None]
 _STEPS = {"reading": 0.0, "inferring": 0.15, "writing": 0.35, "digesting": 0.65, "profiling": 0.8}
 _WIDE = 128  # columns: past that every further thread takes more memory than there is
 _GROUP_ROWS, _GROUP_BYTES = 122_880, 1 << 24
+log = structlog.get_logger("ingest")
 
 
 @dataclass(frozen=True)
@@ -138,8 +140,12 @@ class _Ingest:
         if may_be_regular(self._request):
             # Blocks and counts take memory beside the engine; where the rest doesn't suffice, the
             # usual way has all of it.
-            with suppress(Irregular, TooLarge):
+            try:
                 return self._regular(memory_bytes * 5 // 8, threads)
+            except ReaderDied:
+                log.warning("reader_died", consequence="the file is read the slower way")
+            except (Irregular, TooLarge):
+                pass
         opened = open_csv if self._request.format == "csv" else open_json
         source = opened(
             self._request, self._errors, self._rules, work=self._work, beat=self._steps.beat

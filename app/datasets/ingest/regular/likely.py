@@ -11,6 +11,10 @@ class Irregular(Exception):
     """A file, a row or a cell isn't as plain as it must be for the shorter way."""
 
 
+class ReaderDied(Irregular):
+    """A process that read blocks has ended by itself, or was killed."""
+
+
 def may_be_regular(request: IngestRequest) -> bool:
     """Whether a look at its first rows is worth while: files of some size, read by the defaults."""
     if request.format != "csv" or request.gzip or request.codec != "utf-8":

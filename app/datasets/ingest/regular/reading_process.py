@@ -18,7 +18,7 @@ from typing import IO, Any, Self
 import numpy as np
 
 from app.datasets.ingest.regular.block_reader import BlockReader, Lines, ReadBlock
-from app.datasets.ingest.regular.likely import Irregular
+from app.datasets.ingest.regular.likely import Irregular, ReaderDied
 from app.datasets.ingest.regular.text_blocks import Bytes
 from app.kernel.child_environment import bare_environment
 from app.kernel.heaps import keep_heaps
@@ -50,7 +50,7 @@ class ReadingProcess:
             self._process.kill()
 
     def read(self, lines: Lines) -> ReadBlock:
-        """Raises Irregular, also when the process has ended."""
+        """Raises Irregular, and ReaderDied when the process has ended."""
         try:
             if not self._started:
                 _send(self._asked, self._reader)
@@ -58,7 +58,7 @@ class ReadingProcess:
             _send(self._asked, lines)
             found = _receive(self._answers)
         except (EOFError, BrokenPipeError) as error:
-            raise Irregular from error
+            raise ReaderDied from error
         if not isinstance(found, ReadBlock):
             raise Irregular
         return found
