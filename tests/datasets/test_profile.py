@@ -221,7 +221,10 @@ def test_flights_are_one_table_as_csv_gzip_and_parquet(tables, tmp_path):
 
 @pytest.mark.slow
 def test_flights_come_back_whole_from_every_export(tables):
-    whole = tables.ingest(flights())
+    # More than fit into a row group.
+    some = b"".join(flights().splitlines(keepends=True)[:150_001])
+    whole = tables.ingest(some)
+    assert whole.result.rows == 150_000
     for format_ in ("csv", "ndjson", "parquet"):
         copy = tables.ingest(whole.exported(format_), format_)
         assert copy.result.digest == whole.result.digest, format_
