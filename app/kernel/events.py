@@ -11,6 +11,7 @@ late is told, and misses nothing without knowing.
 import time
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
+from functools import partial
 from heapq import merge
 from itertools import takewhile
 from typing import Any
@@ -19,6 +20,7 @@ from sqlalchemy import JSON, BigInteger, Integer, String, delete, func, select, 
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.kernel.errors import Gone, Invalid
+from app.kernel.last_look import LastLook
 from app.kernel.log.watch import Ends, Watch
 from app.kernel.retention import BATCH, PAUSE_SECONDS
 from app.kernel.sql import Database, KernelBase, UtcDateTime, new_id, utc_now
@@ -76,7 +78,7 @@ class EventLog:
 
     def __init__(self, databases: Sequence[Database]) -> None:
         self._databases = list(dict.fromkeys(databases))
-        self._heads = [_Head(database) for database in self._databases]
+        self._heads = [LastLook(database, partial(_head, database)) for database in self._databases]
         self._watch = Watch(self._ends, _LOOK_SECONDS)
 
     def read(
@@ -162,24 +164,6 @@ class EventLog:
         for event, index in merged[:limit]:
             positions[index] = event.position
         return [event for event, _ in merged[:limit]], positions
-
-
-class _Head:
-    """The newest position of a database, looked for again and again by one thread at a time."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._commits: tuple[int, int] | None = None
-        self._position = 0
-
-    def look(self) -> int:
-        """It; asked for only if something was committed since."""
-        commits = self._database.commits()
-        if commits is None or commits != self._commits:
-            # Counted before the question: what comes in between is found next time.
-            self._position = _head(self._database)
-            self._commits = commits
-        return self._position
 
 
 def _head(database: Database) -> int:

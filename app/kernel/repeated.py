@@ -48,3 +48,8 @@ class Repeated(Sequence[Any]):
     def array(self) -> NDArray[Any]:
         """The value of each row, as objects."""
         return np.array(self.values, dtype=object)[self.codes]
+
+
+def array_of(values: NDArray[Any] | Repeated) -> NDArray[Any]:
+    """A column's values, one a row, however they are told."""
+    return values.array() if isinstance(values, Repeated) else values

@@ -12,7 +12,7 @@ from app.kernel.arrow.stream import ArrowStream
 from app.kernel.arrow.texts import Room, read_texts
 from app.kernel.arrow.writer import stream_of
 from app.kernel.errors import UnsupportedMediaType
-from app.kernel.repeated import Repeated
+from app.kernel.repeated import Repeated, array_of
 
 STREAMS = Path(__file__).parent / "arrow_streams"
 MOST_TEXT = 1000
@@ -43,11 +43,6 @@ ALL = {
 
 def read(name):
     return ArrowStream((STREAMS / f"{name}.arrows").read_bytes(), MOST_TEXT)
-
-
-def array_of(values):
-    """A column's values, one a row."""
-    return values.array() if isinstance(values, Repeated) else values
 
 
 def told(column):

@@ -60,13 +60,19 @@ def until(condition):
         time.sleep(0.002)
 
 
-def test_those_who_come_meanwhile_are_written_together(disk):
+def one_and_then_the_others(disk, count):
+    """A group that wrote one item until the others had come; what became of each."""
     disk.go.clear()
     group = GroupCommit(disk.write)
-    found, threads = put_all(group, range(9))
-    until(lambda: len(group._line) == 8)
+    found, threads = put_all(group, range(count))
+    until(lambda: len(group._line) == count - 1)
     disk.go.set()
     ended(threads)
+    return group, found
+
+
+def test_those_who_come_meanwhile_are_written_together(disk):
+    _, found = one_and_then_the_others(disk, 9)
     assert found == dict.fromkeys(range(9), "kept")
     assert [len(items) for items in disk.kept] == [1, 8]
     assert sorted(chain(*disk.kept)) == list(range(9))
@@ -75,12 +81,7 @@ def test_those_who_come_meanwhile_are_written_together(disk):
 def test_one_who_comes_after_several_waits_a_moment_for_as_many(disk, monkeypatch):
     """The first of those who came again was written alone, and the others after it: twice the
     transactions."""
-    disk.go.clear()
-    group = GroupCommit(disk.write)
-    _, threads = put_all(group, range(4))
-    until(lambda: len(group._line) == 3)
-    disk.go.set()
-    ended(threads)
+    group, _ = one_and_then_the_others(disk, 4)
     monkeypatch.setattr("app.kernel.group_commit._GATHERING_SECONDS", 60)
     found, threads = put_all(group, range(4, 6))
     until(lambda: len(group._line) == 2)
@@ -92,12 +93,7 @@ def test_one_who_comes_after_several_waits_a_moment_for_as_many(disk, monkeypatc
 
 
 def test_one_who_does_not_come_again_is_waited_for_once(disk):
-    disk.go.clear()
-    group = GroupCommit(disk.write)
-    _, threads = put_all(group, range(4))
-    until(lambda: len(group._line) == 3)
-    disk.go.set()
-    ended(threads)
+    group, _ = one_and_then_the_others(disk, 4)
     for item in (4, 5):
         group.put(item)
     assert [len(items) for items in disk.kept] == [1, 3, 1, 1]
@@ -105,25 +101,15 @@ def test_one_who_does_not_come_again_is_waited_for_once(disk):
 
 
 def test_what_is_wrong_with_one_does_not_touch_the_others(disk):
-    disk.go.clear()
     disk.fault[3] = Conflict("taken")
-    group = GroupCommit(disk.write)
-    found, threads = put_all(group, range(5))
-    until(lambda: len(group._line) == 4)
-    disk.go.set()
-    ended(threads)
+    _, found = one_and_then_the_others(disk, 5)
     assert found == {**dict.fromkeys(range(5), "kept"), 3: Conflict}
     assert sorted(chain(*disk.kept)) == [0, 1, 2, 4]
 
 
 def test_a_trouble_of_the_database_is_told_to_all_at_once(disk):
-    disk.go.clear()
     disk.fault = dict.fromkeys(range(5), Unavailable("away"))
-    group = GroupCommit(disk.write)
-    found, threads = put_all(group, range(5))
-    until(lambda: len(group._line) == 4)
-    disk.go.set()
-    ended(threads)
+    _, found = one_and_then_the_others(disk, 5)
     assert found == dict.fromkeys(range(5), Unavailable)
     assert disk.kept == []
     group = GroupCommit(Disk().write)

@@ -13,6 +13,7 @@ from app.datasets.ingest import cell_words
 from app.kernel.arrow.stream import ArrowStream
 from app.kernel.arrow.writer import stream_of
 from app.kernel.errors import Invalid
+from app.kernel.repeated import array_of
 from app.predictions import csv_input
 from app.predictions.arrow_input import read_arrow
 from app.predictions.csv_input import read_csv
@@ -22,7 +23,7 @@ from app.scoring.frame import PARTS, Recipe, prepare
 from app.scoring.output_columns import output_columns, scores_of
 from app.scoring.plain_values import plain_values
 from app.scoring.scores import Scores
-from tests.kernel.test_arrow_stream import STREAMS, array_of
+from tests.kernel.test_arrow_stream import STREAMS
 from tests.predictions.predicting import ROW
 from tests.problems import assert_problem
 

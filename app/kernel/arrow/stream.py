@@ -18,7 +18,7 @@ from app.kernel.arrow.flatbuffer import Table, broken
 from app.kernel.arrow.schema import READ, ColumnType, Field, read_fields
 from app.kernel.arrow.texts import Missing, Room, read_texts, read_views
 from app.kernel.errors import TooLarge, UnsupportedMediaType
-from app.kernel.repeated import Repeated
+from app.kernel.repeated import Repeated, array_of
 
 MOST_MESSAGES: Final = 10_000
 _SCHEMA, _DICTIONARY, _BATCH = 1, 2, 3
@@ -268,7 +268,7 @@ def _read_dictionary(
     if stored is None or stored.kind != "text" or told is None:
         raise broken("a dictionary belongs to no column of texts")
     batch = _Batch(told, message.body, room)
-    levels = _array(batch.column(Field("", stored), {}).values)
+    levels = array_of(batch.column(Field("", stored), {}).values)
     batch.finish()
     lengths = [0 if level is None else len(level) for level in levels.tolist()]
     dictionaries[number] = _Levels(levels, np.array(lengths, dtype=np.int64))
@@ -284,12 +284,8 @@ def _joined(field: Field, parts: list[Column]) -> Column:
         for part in parts
     ]
     missing = np.concatenate(masks)
-    values = np.concatenate([_array(part.values) for part in parts])
+    values = np.concatenate([array_of(part.values) for part in parts])
     return Column(field, values, missing if missing.any() else None)
-
-
-def _array(values: NDArray[Any] | Repeated) -> NDArray[Any]:
-    return values.array() if isinstance(values, Repeated) else values
 
 
 def _whole(decimals: NDArray[Any]) -> NDArray[Any]:

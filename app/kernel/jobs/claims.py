@@ -29,6 +29,7 @@ from app.kernel.errors import ServiceError
 from app.kernel.jobs.headcount import Load
 from app.kernel.jobs.leases import Beat, LeaseWatch
 from app.kernel.jobs.queue import DONE, LONGEST_DELAY, QUEUED, RUNNING, JobQueue, JobRow
+from app.kernel.last_look import LastLook
 from app.kernel.sql import UtcDateTime, new_id
 
 # Literals, so that the partial indexes are used on both databases.
@@ -158,12 +159,12 @@ class Claims:
         self._queue = queue
         self._kinds = sorted(kinds)
         # Put together once: this takes longer than the questions do.
-        self._look_up = (_counts_of(self._kinds), _signs_of_life(self._kinds))
+        self._questions = (_counts_of(self._kinds), _signs_of_life(self._kinds))
         self._lease = lease
         self.monotonic = queue.clock.monotonic
         self._watch = LeaseWatch(lease, self.monotonic)
-        self._seen: _Seen | None = None
-        self._seen_at: tuple[int, int] | None = None
+        # While any are queued the time may come for one that must wait, without a commit.
+        self._seen = LastLook(queue.database, self._look, lambda seen: not seen.any_queued)
         self._held: dict[str, Job] = {}
         self._lock = threading.Lock()
 
@@ -180,19 +181,14 @@ class Claims:
     def ready(self) -> Ready:
         """What could be claimed, without taking a lock. Lapsed leases show only to one who asks
         all the time."""
-        commits = self._queue.database.commits()
-        if self._seen is None or commits is None or commits != self._seen_at:
-            self._seen, self._seen_at = self._look(), commits
-            if self._seen.any_queued:
-                # One that must wait may start without a commit.
-                self._seen_at = None
+        seen = self._seen.look()
         held = {job.id for job in self.held()}
-        self.load = Load(sum(self._seen.waiting.values()), len(held))
-        lapsed = [beat for beat in self._watch.look(self._seen.beats) if beat.job_id not in held]
-        return Ready(self._seen.waiting, lapsed)
+        self.load = Load(sum(seen.waiting.values()), len(held))
+        lapsed = [beat for beat in self._watch.look(seen.beats) if beat.job_id not in held]
+        return Ready(seen.waiting, lapsed)
 
     def _look(self) -> _Seen:
-        counts, signs_of_life = self._look_up
+        counts, signs_of_life = self._questions
         now = self._queue.clock.now()
         with self._queue.database.read() as session:
             found = session.execute(counts, {"now": now, "late": now + LONGEST_DELAY}).one()
@@ -203,7 +199,7 @@ class Claims:
     def pause(self, poll: float) -> float:
         """How long to wait before the next look, where one that asks the database waits ``poll``
         seconds: less where it showed that nobody has committed."""
-        return poll if self._seen_at is None else min(poll, _GLANCE_SECONDS)
+        return min(poll, _GLANCE_SECONDS) if self._seen.holds else poll
 
     def claim(self, kind: str) -> Job | None:
         """The first queued job of a kind, by priority, then by age."""
