@@ -8,15 +8,25 @@ Old events are dropped, always from the front. How far is remembered, so that a 
 late is told, and misses nothing without knowing.
 """
 
+import json
 import time
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
-from functools import partial
 from heapq import merge
 from itertools import takewhile
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Integer, String, delete, func, select, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Integer,
+    String,
+    bindparam,
+    delete,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.kernel.errors import Gone, Invalid
@@ -27,7 +37,6 @@ from app.kernel.sql import Database, KernelBase, UtcDateTime, new_id, utc_now
 
 _BIG = BigInteger().with_variant(Integer, "sqlite")
 _LOOK_SECONDS = 0.1
-_OUTBOXES = "outboxes"
 
 
 class Event(KernelBase):
@@ -78,7 +87,7 @@ class EventLog:
 
     def __init__(self, databases: Sequence[Database]) -> None:
         self._databases = list(dict.fromkeys(databases))
-        self._heads = [LastLook(database, partial(_head, database)) for database in self._databases]
+        self._newest: dict[str, list[_Newest]] = {}
         self._watch = Watch(self._ends, _LOOK_SECONDS)
 
     def read(
@@ -100,6 +109,7 @@ class EventLog:
         """
         seen = self._parse(after)
         until = time.monotonic() + wait
+        wanted = json.dumps(None if sources is None else sorted(sources))
         while True:
             found, positions = self._read_once(seen, project, sources, limit)
             if after:
@@ -108,10 +118,18 @@ class EventLog:
             if found or time.monotonic() >= until or stopped():
                 return found, ".".join(map(str, positions))
             seen = positions
-            self._watch.wait(_OUTBOXES, dict(enumerate(seen)), until, stopped)
+            self._watch.wait(wanted, dict(enumerate(seen)), until, stopped)
 
-    def _ends(self, _names: Sequence[str]) -> Ends:
-        return {_OUTBOXES: dict(enumerate(head.look() for head in self._heads))}
+    def _ends(self, waited_for: Sequence[str]) -> Ends:
+        self._newest = {
+            wanted: self._newest.get(wanted)
+            or [_Newest(database, json.loads(wanted)) for database in self._databases]
+            for wanted in waited_for
+        }
+        return {
+            wanted: dict(enumerate(one.look() for one in newest))
+            for wanted, newest in self._newest.items()
+        }
 
     def head(self) -> str:
         """The position after everything written so far."""
@@ -164,6 +182,32 @@ class EventLog:
         for event, index in merged[:limit]:
             positions[index] = event.position
         return [event for event, _ in merged[:limit]], positions
+
+
+class _Newest:
+    """The position of the newest event of some services, looked for among the new ones alone.
+
+    Whoever waits for a rare one isn't woken by many others'. What there was at first counts as
+    theirs.
+    """
+
+    def __init__(self, database: Database, sources: Collection[str] | None) -> None:
+        newest = select(func.max(Event.position)).where(Event.position > bindparam("passed"))
+        if sources is not None:
+            newest = newest.where(Event.source.in_(sources))
+        head = select(func.max(Event.position))
+        self._query = select(newest.scalar_subquery(), head.scalar_subquery())
+        self._database = database
+        self._passed = self._newest = _head(database)
+        self.look = LastLook(database, self._ask).look
+
+    def _ask(self) -> int:
+        with self._database.read() as session:
+            newest, head = session.execute(self._query, {"passed": self._passed}).one()
+        self._passed = head or 0
+        # An older database may have been put in its place.
+        self._newest = newest or min(self._newest, self._passed)
+        return self._newest
 
 
 def _head(database: Database) -> int:

@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy import text
 
 from app.kernel.commit_counter import CommitCounter
-from app.kernel.events import EventLog
 from app.kernel.sql import Database
 
 
@@ -67,16 +66,3 @@ def test_a_file_that_is_not_there_tells_nothing_and_is_not_made(tmp_path):
     assert (counter.read(), counter.read()) == (None, None)
     counter.close()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_who_waits_for_events_asks_only_after_commits(database, monkeypatch):
-    asked = []
-    monkeypatch.setattr("app.kernel.events._head", lambda _database: asked.append(1) or 7)
-    log = EventLog([database])
-
-    looks = [log._ends(()) for _ in range(5)]
-    insert(database)
-    looks += [log._ends(()) for _ in range(5)]
-
-    assert len(asked) == 2
-    assert {tuple(look["outboxes"].items()) for look in looks} == {((0, 7),)}
