@@ -83,14 +83,14 @@ class HotPath:
 
     def _stored(self, call: Call, found: "_Found") -> Answer:
         inputs = found.rows.objects
-        row = self._predictions.keep(call, found.answer, inputs)
+        made = self._predictions.keep(call, found.answer, inputs)
         shown = {
             **structs.asdict(found.answer),
-            "id": row.id,
+            "id": made.values["id"],
             "inputs": inputs,
-            "created_at": row.created_at,
+            "created_at": made.values["created_at"],
         }
-        return Answer(msgspec.json.encode(shown) + b"\n", 201, resource_headers(row, 201).items())
+        return Answer(msgspec.json.encode(shown) + b"\n", 201, resource_headers(made, 201).items())
 
     def _score(
         self, call: Call, reference: Reference, body: bytes, name: str | None = None

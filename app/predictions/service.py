@@ -4,13 +4,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
 from sqlalchemy import ColumnElement, delete, exists, select, tuple_
 
 from app.kernel.auth import Call
-from app.kernel.changes import Changes, Made
+from app.kernel.changes import Changes, Made, Told
 from app.kernel.errors import Invalid, NotFound
 from app.kernel.group_commit import GroupCommit
 from app.kernel.http.pagination import Listing, Page
@@ -72,7 +73,7 @@ class Predictions:
     ) -> None:
         self._database = database
         self._changes = Changes(database, "predictions")
-        self._kept = GroupCommit(self._changes.make)
+        self._kept = GroupCommit(partial(self._changes.make, Prediction))
         self._ring = ring
         self._directory = directory
         self._engine = engine
@@ -111,29 +112,31 @@ class Predictions:
             predicted = self.predict(call, Reference.parse(body["model"]), body)
         except NotFound as error:
             raise Invalid.at("/model", "unknown_model", error.detail) from error
-        return self.keep(call, predicted, _as_objects(body))
+        made = self.keep(call, predicted, _as_objects(body))
+        return Prediction(**made.values)
 
     def keep(
         self, call: Call, predicted: Predicted, inputs: Sequence[Mapping[str, Any]]
-    ) -> Prediction:
+    ) -> Made:
         """Keep an answer with its inputs: durable when this returns."""
-        now = utc_now()
-        row = Prediction(
-            id=new_id(),
-            project=call.project,
-            row_version=1,
-            created_at=now,
-            updated_at=now,
-            model=predicted.model,
-            version=predicted.version,
-            engine=predicted.engine,
-            rows=len(predicted.outputs),
-            inputs_json=msgspec.json.encode(inputs).decode(),
-            outputs_json=msgspec.json.encode(predicted.outputs).decode(),
-        )
-        told = {"model": row.model, "version": row.version, "rows": row.rows}
-        self._kept.put(Made(call, row, "prediction.created", told), call.remaining())
-        return row
+        now, row_id = utc_now(), new_id()
+        values = {
+            "id": row_id,
+            "project": call.project,
+            "row_version": 1,
+            "created_at": now,
+            "updated_at": now,
+            "model": predicted.model,
+            "version": predicted.version,
+            "engine": predicted.engine,
+            "rows": len(predicted.outputs),
+            "inputs_json": msgspec.json.encode(inputs).decode(),
+            "outputs_json": msgspec.json.encode(predicted.outputs).decode(),
+        }
+        data = {name: values[name] for name in ("model", "version", "rows")}
+        made = Made(call, values, Told("prediction.created", f"predictions/{row_id}", data))
+        self._kept.put(made, call.remaining())
+        return made
 
     def list(self, call: Call, arguments: Mapping[str, Any]) -> Page[Prediction]:
         """The project's stored predictions."""
