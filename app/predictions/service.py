@@ -115,9 +115,7 @@ class Predictions:
         made = self.keep(call, predicted, _as_objects(body))
         return Prediction(**made.values)
 
-    def keep(
-        self, call: Call, predicted: Predicted, inputs: Sequence[Mapping[str, Any]]
-    ) -> Made:
+    def keep(self, call: Call, predicted: Predicted, inputs: Sequence[Mapping[str, Any]]) -> Made:
         """Keep an answer with its inputs: durable when this returns."""
         now, row_id = utc_now(), new_id()
         values = {
