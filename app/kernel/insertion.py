@@ -1,7 +1,7 @@
 """An INSERT that is put together once, for those who add rows to a table again and again.
 
-SQLAlchemy puts the parameters of each row together anew, which takes four times as long as SQLite
-takes to write it.
+SQLAlchemy puts the parameters of each row together anew, which takes longer than SQLite takes to
+write it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Dialect, Table, insert
 class Insertion:
     """Inserts rows that give values for the columns ``names``, by the types of these; thread-safe.
 
-    Nothing is filled in: defaults are those of the database alone.
+    Nothing is filled in: defaults are those of the database alone. Names are plain identifiers.
     """
 
     def __init__(self, table: Table, names: Sequence[str], dialect: Dialect) -> None:
