@@ -57,6 +57,9 @@ class Event(KernelBase):
     __table_args__ = ({"sqlite_autoincrement": True},)
 
 
+_HEAD = select(func.max(Event.position))
+
+
 class EventsDropped(KernelBase):
     """The position up to which events have been dropped: one row, or none before the first time."""
 
@@ -195,8 +198,7 @@ class _Newest:
         newest = select(func.max(Event.position)).where(Event.position > bindparam("passed"))
         if sources is not None:
             newest = newest.where(Event.source.in_(sources))
-        head = select(func.max(Event.position))
-        self._query = select(newest.scalar_subquery(), head.scalar_subquery())
+        self._query = select(newest.scalar_subquery(), _HEAD.scalar_subquery())
         self._database = database
         self._passed = self._newest = _head(database)
         self.look = LastLook(database, self._ask).look
@@ -212,7 +214,7 @@ class _Newest:
 
 def _head(database: Database) -> int:
     with database.read() as session:
-        return session.scalar(select(func.max(Event.position))) or 0
+        return session.scalar(_HEAD) or 0
 
 
 def _edges(database: Database) -> tuple[int, int]:
@@ -222,7 +224,7 @@ def _edges(database: Database) -> tuple[int, int]:
     """
     with database.read() as session:
         dropped = session.scalar(select(EventsDropped.position)) or 0
-        return dropped, session.scalar(select(func.max(Event.position))) or 0
+        return dropped, session.scalar(_HEAD) or 0
 
 
 def _drop(database: Database, before: datetime) -> int:
@@ -261,7 +263,7 @@ def _after(
     if sources is not None:
         query = query.where(Event.source.in_(sources))
     with database.read() as session:
-        head = session.scalar(select(func.max(Event.position))) or 0
+        head = session.scalar(_HEAD) or 0
         events = list(session.scalars(query))
     if len(events) == limit:
         return events, events[-1].position

@@ -21,7 +21,7 @@ from app.kernel.sql import Database, new_id, utc_now
 from app.predictions.directory import Directory, Reference
 from app.predictions.engine import Engine
 from app.predictions.inputs import read_rows
-from app.predictions.tables import KnownModel, Prediction
+from app.predictions.tables import KnownModel, Prediction, subject_of
 from app.scoring.frame import Column
 from app.scoring.scores import Scores
 
@@ -132,7 +132,7 @@ class Predictions:
             "outputs_json": msgspec.json.encode(predicted.outputs).decode(),
         }
         data = {name: values[name] for name in ("model", "version", "rows")}
-        made = Made(call, values, Told("prediction.created", f"predictions/{row_id}", data))
+        made = Made(call, values, Told("prediction.created", subject_of(row_id), data))
         self._kept.put(made, call.remaining())
         return made
 

@@ -59,7 +59,12 @@ class Prediction(ResourceRow, PredictionsBase):
     @property
     def subject(self) -> str:
         """The path below the API's prefix."""
-        return f"predictions/{self.id}"
+        return subject_of(self.id)
+
+
+def subject_of(prediction_id: str) -> str:
+    """The path of a stored prediction below the API's prefix."""
+    return f"predictions/{prediction_id}"
 
 
 class BatchPrediction(WorkRow, PredictionsBase):
