@@ -37,7 +37,9 @@ from app.compiling.flow import (
     predicts,
 )
 from app.compiling.linear import link_of
+from app.compiling.masks import masked
 from app.scoring.cores import JudgeMany, JudgeTwo, Values
+from app.scoring.masks import MaskedTrees
 from app.scoring.step import Step
 from app.scoring.trees import Isolation, TreeLeaves, TreeSums, WeightedMedian
 
@@ -73,12 +75,12 @@ def sums(
     base: Any = (0.0,),
     divisor: float = 1.0,
     single: bool = True,
-) -> TreeSums:
+) -> MaskedTrees | TreeSums:
     """The trees as sums of their leaves' numbers, one output for each number of ``base``."""
     note_splits(trees, flow, plan)
     base = np.array(base, dtype=np.float64)
     onnx = emit(trees, leaves, target, targets=len(base), columns=flow.width)
-    return TreeSums(onnx, single, float(divisor), base)
+    return masked(trees, leaves, target, TreeSums(onnx, single, float(divisor), base))
 
 
 def tables(

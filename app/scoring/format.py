@@ -34,6 +34,7 @@ from app.scoring import (
     encoder,
     ensembles,
     kernels,
+    masks,
     neighbors,
     numbers,
     texts,
@@ -50,7 +51,8 @@ MAX_ENTRIES: Final = 50_000
 LONG: Final = 10_000
 """A list of more values than this is stored in parts."""
 MODULES: Final = (
-    *(categories, cores, curves, encoder, ensembles, kernels, neighbors, numbers, texts, trees),
+    *(categories, cores, curves, encoder, ensembles, kernels, masks, neighbors, numbers, texts),
+    trees,
 )
 
 _MANIFEST: Final = "manifest.json"
@@ -59,7 +61,7 @@ _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 # names become Python strings in a table.
 _GROWTH: Final[Mapping[str, int]] = {"onnx": 6, "json": 5}
 _LEAST_MEMORY: Final = 50_000
-_DTYPES: Final = frozenset({"<f8", "<i8", "|b1"})
+_DTYPES: Final = frozenset({"<f8", "<i8", "<u4", "|b1"})
 
 
 class NotLoadable(ServiceError):

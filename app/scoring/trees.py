@@ -74,7 +74,15 @@ class TreeSums(Step, kind="tree_sums"):
         self._session = session(self.onnx)
 
     def __call__(self, value: Matrix) -> Dense:
-        return reached(self._session, value, self.single) / self.divisor + self.base
+        return self.finished(_reached(self._session, self.compared(value)))
+
+    def compared(self, value: Matrix) -> Dense:
+        """The numbers that are compared with the thresholds."""
+        return _compared(value, self.single)
+
+    def finished(self, sums: Dense) -> Dense:
+        """What comes of the bare sums."""
+        return sums / self.divisor + self.base
 
     def sums_of(self, cells: list[float]) -> list[float]:
         """The bare sums for one row."""
@@ -105,7 +113,7 @@ class TreeLeaves(Step, kind="tree_leaves"):
         self._session = session(self.onnx)
 
     def __call__(self, value: Matrix) -> Dense:
-        leaves = reached(self._session, value, self.single).T.astype(np.int64)
+        leaves = _reached(self._session, _compared(value, self.single)).T.astype(np.int64)
         picked = self.tables.take(leaves, axis=0)
         # One tree after the other, as scikit-learn adds; numpy's sum does so as well, and for all
         # rows at once, but where each tree has but one number.
@@ -144,18 +152,18 @@ class Isolation(Step, kind="isolation"):
         return decision
 
 
-def reached(
-    trees: onnxruntime.InferenceSession,
-    value: Matrix,
-    single: bool,
-) -> Dense:
-    """What the ensemble adds up for each row."""
+def _compared(value: Matrix, single: bool) -> Dense:
     matrix = dense(value)
-    if single:
-        try:
-            with np.errstate(over="raise"):
-                matrix = matrix.astype(np.float32).astype(np.float64)
-        except FloatingPointError as error:
-            raise Invalid(_TOO_GREAT) from error
+    if not single:
+        return matrix
+    try:
+        with np.errstate(over="raise"):
+            return matrix.astype(np.float32).astype(np.float64)
+    except FloatingPointError as error:
+        raise Invalid(_TOO_GREAT) from error
+
+
+def _reached(trees: onnxruntime.InferenceSession, matrix: Dense) -> Dense:
+    """What the ensemble adds up for each row."""
     sums: Dense = trees.run([OUTPUT], {INPUT: matrix})[0]
     return sums

@@ -11,6 +11,7 @@ from app.scoring.categories import WIDE, Codes, FillLevels, OneHot
 from app.scoring.cores import Affine, Column, JudgeMany, JudgeTwo, Values
 from app.scoring.encoder import Levels, Numbers, PickColumns, PickLevels, Together, known
 from app.scoring.ensembles import Blend, Opinion, Shares
+from app.scoring.masks import MaskedTrees
 from app.scoring.matrix import side_by_side
 from app.scoring.numbers import Impute, RefuseEndless, RefuseMissing, Scale
 from app.scoring.pieces import TO_ARRAYS, Form, Opined, Piece, Way, a_way_for, piece_of
@@ -212,6 +213,11 @@ def _affine(step: Affine, takes: Form) -> Piece:
         return step(value).tolist()[0]
 
     return Piece(by_cells if takes is Form.CELLS else by_arrays, Form.CELLS)
+
+
+@a_way_for(MaskedTrees, Form.CELLS)
+def _masked_trees(step: MaskedTrees, takes: Form) -> Piece | None:
+    return _tree_sums(step.trees, takes)
 
 
 @a_way_for(TreeSums, Form.CELLS)

@@ -29,6 +29,7 @@ from app.scoring.categories import Codes, OneHot
 from app.scoring.cores import Affine, JudgeMany, JudgeTwo, Values
 from app.scoring.curves import Splines
 from app.scoring.estimator import answer
+from app.scoring.masks import MaskedTrees
 from app.scoring.neighbors import FindNeighbors, ImputeFromNeighbors, VoteOfNeighbors
 from app.scoring.numbers import Impute, Scale
 from app.scoring.step import Step
@@ -154,6 +155,21 @@ PLANTED: dict[str, tuple[Case, type[Step], Callable[[Any], Any]]] = {
     "boosting averaged": (STEPS, TreeSums, of(divisor=lambda _: 9.0)),
     "boosting without its start": (STEPS, TreeSums, of(base=lambda s: s.base * 0.0)),
     "a forest summed": (FOREST, TreeSums, of(divisor=lambda _: 1.0)),
+    "missing numbers taken for great ones": (
+        BOOSTING,
+        MaskedTrees,
+        of(masks=lambda s: [np.vstack([m[:-1], m[-2:-1]]) for m in s.masks]),
+    ),
+    "thresholds that belong to the right": (
+        BOOSTING,
+        MaskedTrees,
+        of(cuts=lambda s: [np.nextafter(c, -np.inf) for c in s.cuts]),
+    ),
+    "leaves of other trees": (
+        BOOSTING,
+        MaskedTrees,
+        of(leaves=lambda s: np.roll(s.leaves, 1, axis=0)),
+    ),
     "labels at another threshold": (LINE, JudgeTwo, of(threshold=lambda _: 0.05)),
     "tf-idf without logarithms": (LINE, WeighTerms, of(sublinear=lambda _: False)),
     "tf-idf without idf": (LINE, WeighTerms, of(idf=lambda _: None)),

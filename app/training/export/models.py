@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 
-from app.scoring import cores, ensembles, kernels, trees
+from app.scoring import cores, ensembles, kernels, masks, trees
 from app.training.export.graph import Graph, NotExportable
 from app.training.export.steps import columns_of, double, exported, exports
 
@@ -202,6 +202,13 @@ def tree_sums(step: trees.TreeSums, value: str, graph: Graph) -> str:
     sums = graph.adopt(node, _singly(value, step.single, graph))
     mean = graph.add("Div", sums, graph.constant(np.float64(step.divisor)))
     return graph.add("Add", mean, graph.constant(step.base))
+
+
+@exports(masks.MaskedTrees)
+def masked_trees(step: masks.MaskedTrees, value: str, graph: Graph) -> str:
+    """The same trees, which ONNX has no faster form for."""
+    sums: str = tree_sums(step.trees, value, graph)
+    return sums
 
 
 @exports(trees.TreeLeaves)
