@@ -33,6 +33,7 @@ import psutil
 
 from app.kernel.arrow.stream import ArrowStream
 from app.kernel.arrow.writer import stream_of
+from app.kernel.repeated import array_of
 from tests.server import Server, wait_for
 
 _STRINGS = ("carrier", "origin", "dest")
@@ -188,7 +189,7 @@ def _same_answers(client: httpx.Client, model: str, bodies: dict[str, bytes]) ->
 def _predicted(form: str, answer: httpx.Response) -> Iterator[str]:
     if form == "arrow":
         column = ArrowStream(answer.content, 10**9).read()[0]
-        yield from map(str, column.values.tolist())
+        yield from map(str, array_of(column.values).tolist())
     elif form == "csv":
         yield from (row["prediction"] for row in csv.DictReader(io.StringIO(answer.text)))
     else:
